@@ -1,0 +1,102 @@
+"""Devices and precision: set before jax starts, recorded with every result.
+
+On CPU each core is made a device of its own. A sweep's runs need nothing of each other,
+so one shard a core is faster than XLA's threads inside small operations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform as host
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from study.errors import UserError
+
+RUNS = "runs"  # the mesh axis
+
+
+def prepare(platform: str | None = None) -> None:
+    """Chooses the platform and makes each CPU core a device; call before jax is used.
+
+    Args:
+        platform: `cpu`, `gpu` or `tpu`; None takes jax's choice.
+
+    Raises:
+        UserError: the platform was asked for and is not there.
+    """
+    with contextlib.suppress(RuntimeError):  # jax runs already: take what it has
+        jax.config.update("jax_num_cpu_devices", cores())
+    if platform is None:
+        return
+    jax.config.update("jax_platforms", "cuda" if platform == "gpu" else platform)
+    try:
+        found = jax.devices()[0].platform
+    except RuntimeError:
+        found = None
+    if found != platform:
+        remedy = {"gpu": "; install the extra `cuda`", "tpu": "; install the extra `tpu`"}
+        raise UserError(
+            f"--platform {platform}: no such device here{remedy.get(platform, '')}"
+            ", or leave --platform away"
+        )
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def shardings() -> tuple[NamedSharding, NamedSharding]:
+    """Over the runs axis of all local devices, and replicated."""
+    devices = jax.local_devices()
+    kinds = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((len(devices),), (RUNS,), axis_types=kinds, devices=devices)
+    return _sharding(mesh, RUNS), _sharding(mesh)
+
+
+def _sharding(mesh: Mesh, *axes: str) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(*axes))
+
+
+def memory() -> int:
+    """Bytes of memory of the smallest local device, a share of the host's on CPU."""
+    devices = jax.local_devices()
+    sizes = [(d.memory_stats() or {}).get("bytes_limit") for d in devices]
+    if all(sizes):
+        return int(min(size for size in sizes if size))
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(devices)
+
+
+@contextlib.contextmanager
+def precision(dtype: str) -> Iterator[None]:
+    """64-bit types only inside a float64 problem; products in full float32."""
+    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
+        yield
+
+
+def facts() -> dict[str, Any]:
+    """What the last bits depend on: platform, devices, versions, precision."""
+    import flax
+    import numpy
+    import optax
+
+    device = jax.devices()[0]
+    return {
+        "platform": device.platform,
+        "device": device.device_kind,
+        "devices": jax.local_device_count(),
+        "machine": host.machine(),
+        "python": host.python_version(),
+        "jax": jax.__version__,
+        "optax": optax.__version__,
+        "flax": flax.__version__,
+        "numpy": numpy.__version__,
+        "matmul_precision": "highest",
+    }

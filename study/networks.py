@@ -1,0 +1,95 @@
+"""Networks as Flax NNX modules, met at one functional boundary.
+
+Everything outside sees `init(key) -> params` and `apply(params, x)`, with params a plain
+nested dict. A network of any other library fits if it offers the same two functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from study.types import Array, Key, Params
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "gelu": jax.nn.gelu,
+    "linear": lambda x: x,
+}
+
+INITIALISATIONS: dict[str, Callable[[], jax.nn.initializers.Initializer]] = {
+    "lecun": jax.nn.initializers.lecun_normal,  # variance 1 / fan_in
+    "he": jax.nn.initializers.he_normal,  # variance 2 / fan_in
+    "glorot": jax.nn.initializers.glorot_normal,  # 2 / (fan_in + fan_out)
+    "orthogonal": jax.nn.initializers.orthogonal,
+}
+
+
+class Network(NamedTuple):
+    """A network as two pure functions."""
+
+    init: Callable[[Key], Params]
+    apply: Callable[[Params, Array], Array]
+
+
+class MLP(nnx.Module):
+    """`depth` hidden layers of equal width, and a linear read-out; zero biases."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        width: int,
+        depth: int,
+        activation: str,
+        initialisation: str,
+        gain: float,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ) -> None:
+        initialise = INITIALISATIONS[initialisation]()
+
+        def kernel(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+            return jnp.asarray(gain, dtype) * initialise(key, shape, dtype)
+
+        sizes = [inputs, *[width] * depth, outputs]
+        self.activation = ACTIVATIONS[activation]
+        self.layers = nnx.List(
+            nnx.Linear(
+                into,
+                out,
+                dtype=dtype,
+                param_dtype=dtype,
+                kernel_init=kernel,
+                precision=jax.lax.Precision.HIGHEST,
+                rngs=rngs,
+            )
+            for into, out in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+
+    def __call__(self, x: Array) -> Array:
+        """Logits [..., outputs] of inputs [..., inputs]."""
+        *hidden, readout = self.layers
+        for layer in hidden:
+            x = self.activation(layer(x))
+        return readout(x)
+
+
+def functional(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:
+    """The pure functions of the module that `make(rngs)` builds."""
+    graph, _ = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+
+    def init(key: Key) -> Params:
+        return nnx.to_pure_dict(nnx.state(make(nnx.Rngs(key))))
+
+    def apply(params: Params, x: Array) -> Array:
+        return nnx.merge(graph, params)(x)  # type: ignore[operator]
+
+    return Network(init, apply)

@@ -1,0 +1,19 @@
+"""The catalogue of problems: what is trained.
+
+A problem of your own is a subclass of `Problem` under `@PROBLEMS.register`, in any
+module.
+"""
+
+from study.problems.base import PROBLEMS, Problem
+from study.problems.images import Digits
+from study.problems.quadratic import NoisyQuadratic
+from study.problems.toy import GivenGradient, RandomGradient
+
+__all__ = [
+    "PROBLEMS",
+    "Digits",
+    "GivenGradient",
+    "NoisyQuadratic",
+    "Problem",
+    "RandomGradient",
+]

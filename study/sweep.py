@@ -1,0 +1,279 @@
+"""One cell of an experiment: all learning rates and seeds of one optimizer at once.
+
+Runs are one flat axis, rate-major. It is cut into chunks of one width that fit in memory,
+each sharded over the local devices; padding at the end repeats the last run and is
+dropped. The start of a run is a program of its own, shared by all optimizers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from study import devices, metrics, train, trees
+from study.experiment import Experiment
+from study.optimizers import Optimizer
+from study.problems import Problem
+from study.types import Data, Params
+
+Progress = Callable[[float], None]
+Parts = dict[str, dict[str, np.ndarray]]  # records and evaluations, by name
+
+
+class Cost(NamedTuple):
+    """What a cell took.
+
+    Attributes:
+        compile_seconds: tracing and compiling, 0 if the programs were there.
+        run_seconds: the rest of its wall-clock time.
+        runs: learning rates times seeds.
+        width: runs in one compiled program, over all devices.
+        parameters: elements of theta.
+        state_bytes: optimizer state of one run.
+    """
+
+    compile_seconds: float
+    run_seconds: float
+    runs: int
+    width: int
+    parameters: int
+    state_bytes: int
+
+
+class Programs(NamedTuple):
+    """The compiled functions of a cell, each over `width` runs."""
+
+    start: Any
+    segments: dict[int, Any]  # by number of steps
+    evaluate: Any
+    seconds: float
+
+
+class Shape(NamedTuple):
+    """What of an experiment the programs depend on, besides problem and optimizer."""
+
+    metrics: tuple[str, ...]
+    record_every: int
+    segments: tuple[int, ...]
+    width: int
+
+
+def run_cell(
+    experiment: Experiment,
+    problem: Problem,
+    optimizer: Optimizer,
+    progress: Progress = lambda share: None,
+) -> tuple[xr.Dataset, Cost]:
+    """Runs one optimizer on one problem.
+
+    Args:
+        experiment: learning rates, seeds, steps, metrics.
+        problem: one of the experiment's, or any.
+        optimizer: one of the experiment's, or any.
+        progress: called with the finished share in [0, 1] after each segment.
+
+    Returns:
+        Records [learning_rate, seed, step, (leaf, quantile or element)] and evaluations
+        [learning_rate, seed, evaluation] by name, and the cost.
+    """
+    begun = time.perf_counter()
+    for name in experiment.metrics:
+        metrics.METRICS[name]  # an unknown metric is refused before anything runs
+    with devices.precision(problem.dtype):
+        starts = _starts(problem, tuple(experiment.seed_numbers))
+        runs = len(experiment.learning_rates) * len(experiment.seed_numbers)
+        shape = Shape(
+            tuple(experiment.metrics),
+            experiment.record_every,
+            tuple(np.diff(experiment.evaluated_steps).tolist()),
+            _width(problem, optimizer, runs),
+        )
+        made = _programs.cache_info().misses
+        programs = _programs(problem, optimizer, shape)
+        compiled = programs.seconds * (_programs.cache_info().misses - made)
+        records = _run(experiment, problem, programs, shape, starts, progress)
+        one = jax.eval_shape(problem.init, jax.random.key(0))
+        state = jax.eval_shape(optimizer.build(1.0).init, one)
+    dataset = _label(experiment, problem, optimizer, records, trees.names(one))
+    spent = time.perf_counter() - begun - compiled
+    size = sum(trees.sizes(one))
+    return dataset, Cost(compiled, spent, runs, shape.width, size, _bytes(state))
+
+
+@functools.lru_cache(maxsize=8)
+def _starts(problem: Problem, seeds: tuple[int, ...]) -> tuple[Params, Any]:
+    """theta_0 [seed, ...] and data keys [seed], the same for every optimizer."""
+    keys = jax.jit(jax.vmap(train.keys))(jnp.asarray(seeds, jnp.int32))
+    return jax.jit(jax.vmap(problem.init))(keys.init), keys.data
+
+
+def _run(
+    experiment: Experiment,
+    problem: Problem,
+    programs: Programs,
+    shape: Shape,
+    starts: tuple[Params, Any],
+    progress: Progress,
+) -> Parts:
+    """Records and evaluations of all runs, chunk by chunk, [run, ...]."""
+    by_run, replicated = devices.shardings()
+    data = jax.device_put(problem.data(), replicated)
+    count = len(experiment.seed_numbers)
+    runs = np.arange(len(experiment.learning_rates) * count)
+    chunks = [runs[i : i + shape.width] for i in range(0, len(runs), shape.width)]
+    parts = []
+    for i, chunk in enumerate(chunks):
+        padded = np.pad(chunk, (0, shape.width - len(chunk)), mode="edge")
+        rates = np.take(experiment.learning_rates, padded // count)
+        params, keys = jax.tree.map(lambda leaf, p=padded: leaf[p % count], starts)
+        rates = jnp.asarray(rates, problem.dtype)
+        inputs = jax.device_put((rates, keys, params), by_run)
+        done = lambda share, i=i: progress((i + share) / len(chunks))  # noqa: E731
+        part = _run_chunk(programs, shape, data, *inputs, done)
+        parts.append(jax.tree.map(lambda leaf, n=len(chunk): leaf[:n], part))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _run_chunk(
+    programs: Programs,
+    shape: Shape,
+    data: Data,
+    rates: Any,
+    data_keys: Any,
+    initial: Params,
+    progress: Progress,
+) -> Parts:
+    """Records and evaluations of `width` runs, [run, step or evaluation, ...]."""
+    state = programs.start(rates, initial)
+    evaluations, records = [programs.evaluate(data, state.params)], []
+    for i, steps in enumerate(shape.segments):
+        first = jnp.asarray(sum(shape.segments[:i]), jnp.int32)
+        state, record = programs.segments[steps](data, rates, data_keys, state, first)
+        records.append(record)
+        evaluations.append(programs.evaluate(data, state.params))
+        jax.block_until_ready(evaluations[-1])
+        progress((i + 1) / len(shape.segments))
+    return {
+        "records": jax.tree.map(lambda *x: _host(x, np.concatenate), *records),
+        "evaluations": jax.tree.map(lambda *x: _host(x, np.stack), *evaluations),
+    }
+
+
+def _host(parts: tuple[Any, ...], join: Callable[..., np.ndarray]) -> np.ndarray:
+    arrays = [np.asarray(part) for part in parts]
+    return join([a if a.itemsize >= 4 else a.astype(np.float32) for a in arrays], 1)
+
+
+@functools.lru_cache(maxsize=32)
+def _programs(problem: Problem, optimizer: Optimizer, shape: Shape) -> Programs:
+    """Traces and compiles, once for equal arguments: rates and keys are inputs."""
+    begun = time.perf_counter()
+    by_run, replicated = devices.shardings()
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params = jax.eval_shape(problem.init, key)
+    rate = jax.ShapeDtypeStruct((), jnp.dtype(problem.dtype))
+    state = jax.eval_shape(functools.partial(train.start, optimizer), rate, params)
+    many = functools.partial(_like, (shape.width,), by_run)
+    rates, keys, states = many(rate), many(key), many(state)
+    data = _like((), replicated, problem.data())
+    first = _like((), replicated, jnp.asarray(0, jnp.int32))
+
+    start = jax.vmap(functools.partial(train.start, optimizer))
+    evaluate = jax.vmap(problem.evaluate, in_axes=(None, 0))
+    segments = {}
+    for steps in set(shape.segments):
+        segment = functools.partial(
+            train.segment, problem, optimizer, shape.metrics, shape.record_every, steps
+        )
+        mapped = jax.vmap(segment, in_axes=(None, 0, 0, 0, None))
+        jitted = jax.jit(mapped, donate_argnums=3, out_shardings=by_run)
+        segments[steps] = jitted.lower(data, rates, keys, states, first).compile()
+    return Programs(
+        jax.jit(start, out_shardings=by_run).lower(rates, states.params).compile(),
+        segments,
+        jax.jit(evaluate, out_shardings=by_run).lower(data, states.params).compile(),
+        time.perf_counter() - begun,
+    )
+
+
+def _like(axes: tuple[int, ...], sharding: Any, tree: Any) -> Any:
+    """The shapes of a tree, with leading axes and a sharding."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            (*axes, *leaf.shape), leaf.dtype, sharding=sharding
+        ),
+        tree,
+    )
+
+
+def _width(problem: Problem, optimizer: Optimizer, runs: int) -> int:
+    """Runs in one program: all, or equal chunks that fill a quarter of the memory."""
+    count = jax.local_device_count()
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params = jax.eval_shape(problem.init, key)
+    start = functools.partial(train.start, optimizer, 1.0)
+    state = _bytes(jax.eval_shape(start, params))
+    # Gradient, update, unscaled update and activations besides the state itself.
+    each = 4 * state + 16 * _bytes(params)
+    limit = max(1, devices.memory() // 4 // each) * count
+    chunks = math.ceil(runs / limit)
+    return math.ceil(math.ceil(runs / chunks) / count) * count
+
+
+def _bytes(tree: Any) -> int:
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _label(
+    experiment: Experiment,
+    problem: Problem,
+    optimizer: Optimizer,
+    parts: Parts,
+    leaves: tuple[str, ...],
+) -> xr.Dataset:
+    """Named axes, coordinates and units on the records of all runs [run, ...]."""
+    grid = (len(experiment.learning_rates), len(experiment.seed_numbers))
+    variables = {}
+    for name, array in parts["records"].items():
+        entry = metrics.METRICS[name.removesuffix("_by_leaf")]
+        by_leaf = ("leaf",) if name.endswith("_by_leaf") else ()
+        axis = (entry.axis,) if entry.axis else ()
+        shown = {"long_name": entry.label, "units": entry.unit, "log": int(entry.log)}
+        dims = ("learning_rate", "seed", "step", *by_leaf, *axis)
+        variables[name] = (dims, array.reshape(*grid, *array.shape[1:]), shown)
+    for name, array in parts["evaluations"].items():
+        dims = ("learning_rate", "seed", "evaluation")
+        label = name.replace("_", " ").capitalize()
+        shown = {"long_name": label, "units": "", "log": int("accuracy" not in name)}
+        variables[name] = (dims, array.reshape(*grid, *array.shape[1:]), shown)
+    chosen = np.arange(len(experiment.seed_numbers)) >= experiment.seeds
+    coordinates = {
+        "learning_rate": list(experiment.learning_rates),
+        "seed": np.asarray(experiment.seed_numbers, np.int32),
+        "for_selection": ("seed", chosen.astype(np.int32)),
+        "step": np.asarray(experiment.recorded_steps, np.int32),
+        "evaluation": np.asarray(experiment.evaluated_steps, np.int32),
+        "leaf": list(leaves),
+        "quantile": list(metrics.QUANTILES),
+    }
+    used = {dim for dims, *_ in variables.values() for dim in dims} | {"for_selection"}
+    return xr.Dataset(
+        variables,
+        {name: value for name, value in coordinates.items() if name in used},
+        {
+            "problem": str(problem),
+            "optimizer": str(optimizer),
+            "dtype": problem.dtype,
+            "selects": problem.selects or "",
+            "reports": problem.reports or "",
+        },
+    )

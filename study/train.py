@@ -1,0 +1,137 @@
+"""One run as pure functions: a start, one step, and segments of steps in one scan.
+
+Nothing here knows of grids, files or devices. `sweep` maps these functions over runs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from study import metrics, trees
+from study.metrics import Step
+from study.optimizers import Optimizer
+from study.problems import Problem
+from study.types import Array, Data, Key, Params, Scalar
+
+
+class State(NamedTuple):
+    """What the next step needs: params, optimizer state, state of the shadow."""
+
+    params: Params
+    optimizer: Any
+    shadow: Any
+
+
+class Keys(NamedTuple):
+    """The random keys of a run, by purpose; nothing depends on optimizer or rate."""
+
+    init: Key
+    data: Key
+
+
+def keys(seed: Array) -> Keys:
+    """The keys of the run with this seed [], an int32."""
+    return Keys(*jax.random.split(jax.random.fold_in(jax.random.key(0), seed)))
+
+
+def start(optimizer: Optimizer, learning_rate: Scalar, params: Params) -> State:
+    """The state before the first step."""
+    shadow = _shadow(optimizer)
+    return State(
+        params,
+        optimizer.build(learning_rate).init(params),
+        shadow.build(learning_rate).init(params) if shadow else (),
+    )
+
+
+def step(
+    problem: Problem,
+    optimizer: Optimizer,
+    data: Data,
+    learning_rate: Scalar,
+    data_key: Key,
+    state: State,
+    t: Array,
+) -> tuple[State, Step]:
+    """One step on batch t: Optax's update is applied, the shadow's only measured."""
+    batch = problem.sample(data, jax.random.fold_in(data_key, t))
+    loss, grad = jax.value_and_grad(problem.loss)(state.params, batch)
+    rule = optax.with_extra_args_support(optimizer.build(learning_rate))
+    applied, inner = rule.update(grad, state.optimizer, state.params)
+
+    decay = optimizer.decay_update(learning_rate, state.params)
+    update = applied if decay is None else trees.subtract(applied, decay)
+    decay = optax.tree.zeros_like(update) if decay is None else decay
+
+    counterpart, shadow_state = _shadow(optimizer), state.shadow
+    if counterpart is not None:
+        shadow = counterpart.build(learning_rate)
+        unscaled, shadow_state = shadow.update(grad, state.shadow, state.params)
+    elif optimizer.unscaled() is not None:
+        unscaled = update
+    else:
+        unscaled = optax.tree.full_like(update, jnp.nan)
+
+    measured = Step(state.params, grad, unscaled, update, decay, loss, learning_rate)
+    params = optax.apply_updates(state.params, applied)
+    return State(params, inner, shadow_state), measured
+
+
+def segment(
+    problem: Problem,
+    optimizer: Optimizer,
+    names: tuple[str, ...],
+    record_every: int,
+    steps: int,
+    data: Data,
+    learning_rate: Scalar,
+    data_key: Key,
+    state: State,
+    first: Array,
+) -> tuple[State, dict[str, Array]]:
+    """Steps first, ..., first + steps - 1, the 1st and each `record_every`-th measured.
+
+    Returns:
+        The state after the last step, and records [ceil(steps / record_every), ...].
+    """
+    advance = functools.partial(
+        step, problem, optimizer, data, learning_rate, data_key
+    )
+    slot = functools.partial(_slot, advance, names)
+    whole, rest = divmod(steps, record_every)
+    starts = first + record_every * jnp.arange(whole)
+    state, records = jax.lax.scan(lambda s, t: slot(record_every, s, t), state, starts)
+    if rest:
+        state, last = slot(rest, state, first + whole * record_every)
+        records = jax.tree.map(
+            lambda many, one: jnp.concatenate([many, one[None]]), records, last
+        )
+    return state, records
+
+
+def _slot(
+    advance: Callable[[State, Array], tuple[State, Step]],
+    names: tuple[str, ...],
+    length: int,
+    state: State,
+    start: Array,
+) -> tuple[State, dict[str, Array]]:
+    """`length` steps from `start`, the first of them measured."""
+    state, measured = advance(state, start)
+    record = metrics.measure(names, measured)
+    if length > 1:
+        rest = start + jnp.arange(1, length)
+        state, _ = jax.lax.scan(lambda s, t: (advance(s, t)[0], None), state, rest)
+    return state, record
+
+
+def _shadow(optimizer: Optimizer) -> Optimizer | None:
+    """The unscaled counterpart, if it is another rule."""
+    counterpart = optimizer.unscaled()
+    return None if counterpart == optimizer else counterpart
