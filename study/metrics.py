@@ -107,19 +107,19 @@ def loss(step: Step, by_leaf: bool) -> Array:
     return step.loss
 
 
-@metric(label="cos(u, −g)", low=-1, high=1)
+@metric(label="$\\cos(u, -g)$", low=-1, high=1)
 def alignment(step: Step, by_leaf: bool) -> Array:
     """cos(u, -g) in [-1, 1]; 1 is plain SGD's direction; NaN if either is zero."""
     return -trees.cosine(step.update, step.grad, by_leaf)
 
 
-@metric(label="Angle from −g", unit="radian", low=0, high=jnp.pi)
+@metric(label="Angle from $-g$", unit="radian", low=0, high=jnp.pi)
 def angle(step: Step, by_leaf: bool) -> Array:
     """Angle between u and -g in [0, pi] radians; NaN if either is zero."""
     return trees.angle(step.update, step.grad, by_leaf, opposite=True)
 
 
-@metric(label="cos(u, unscaled)", low=-1, high=1)
+@metric(label="$\\cos(u, \\mathrm{unscaled})$", low=-1, high=1)
 def rescaling_alignment(step: Step, by_leaf: bool) -> Array:
     """cos(u, unscaled u) in [-1, 1]: what rescaling alone turns; NaN if either is 0."""
     return trees.cosine(step.update, step.unscaled, by_leaf)
@@ -148,7 +148,7 @@ def zero_share(step: Step, by_leaf: bool) -> Array:
     return trees.count(zero, by_leaf) / trees.size(step.grad, by_leaf)
 
 
-@metric(label="|u| / |ηg|", low=0, log=True)
+@metric(label="$|u| / |\\eta g|$", low=0, log=True)
 def norm_ratio(step: Step, by_leaf: bool) -> Array:
     """|u| / |eta g|: how much longer than plain SGD's step; NaN where g = 0."""
     return trees.norm(step.update, by_leaf) / (
@@ -156,31 +156,31 @@ def norm_ratio(step: Step, by_leaf: bool) -> Array:
     )
 
 
-@metric(label="|u| / |θ|", low=0, log=True)
+@metric(label="$|u| / |\\theta|$", low=0, log=True)
 def relative_update(step: Step, by_leaf: bool) -> Array:
     """|u| / |theta|; inf where theta = 0, NaN where both are."""
     return trees.norm(step.update, by_leaf) / trees.norm(step.params, by_leaf)
 
 
-@metric(label="|g|", low=0, log=True)
+@metric(label="$|g|$", low=0, log=True)
 def gradient_norm(step: Step, by_leaf: bool) -> Array:
     """|g|_2."""
     return trees.norm(step.grad, by_leaf)
 
 
-@metric(label="|u|", low=0, log=True)
+@metric(label="$|u|$", low=0, log=True)
 def update_norm(step: Step, by_leaf: bool) -> Array:
     """|u|_2."""
     return trees.norm(step.update, by_leaf)
 
 
-@metric(label="|decay| / |u|", low=0, log=True)
+@metric(label="$|\\mathrm{decay}| / |u|$", low=0, log=True)
 def decay_ratio(step: Step, by_leaf: bool) -> Array:
     """Length of the decoupled weight decay over |u|; 0 without decay."""
     return trees.norm(step.decay, by_leaf) / trees.norm(step.update, by_leaf)
 
 
-@metric(label="Predicted decrease −⟨g, u⟩")
+@metric(label="Predicted decrease $-\\langle g, u \\rangle$")
 def predicted_decrease(step: Step, by_leaf: bool) -> Array:
     """-<g, u>, by which the loss falls to first order."""
     return -trees.dot(step.grad, step.update, by_leaf)
@@ -196,7 +196,7 @@ def density(step: Step, by_leaf: bool) -> Array:
     return jnp.square(ratio) / trees.size(step.grad, by_leaf)
 
 
-@metric(label="Spread of the rescaling, max s / min s", low=1, log=True)
+@metric(label="Spread of the rescaling, $\\max s / \\min s$", low=1, log=True)
 def anisotropy(step: Step, by_leaf: bool) -> Array:
     """max |s| / min |s| of the rescaling s = u / unscaled, at least 1.
 
@@ -228,7 +228,7 @@ def effective_rate(step: Step, by_leaf: bool) -> Array:
     return found if by_leaf else found[0]
 
 
-@metric(label="Elements of u", by_leaf=False, axis="element")
+@metric(label="Elements of $u$", by_leaf=False, axis="element")
 def update_elements(step: Step, by_leaf: bool) -> Array:
     """u itself, flattened: for problems of a few elements."""
     del by_leaf

@@ -37,13 +37,14 @@ class Spec:
 
     def __str__(self) -> str:
         """The class name with the fields that differ from their defaults."""
-        changed = (
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) != field.default
-        )
-        inside = ", ".join(changed)
+        inside = ", ".join(f"{name}={value!r}" for name, value in self.changed.items())
         return type(self).__name__ + (f"({inside})" if inside else "")
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The fields that differ from their defaults."""
+        values = {f.name: (getattr(self, f.name), f) for f in dataclasses.fields(self)}
+        return {n: value for n, (value, f) in values.items() if value != f.default}
 
     def refuse(self, field: str, wanted: str) -> None:
         """Raises a UserError that names the field, its value and what is wanted."""

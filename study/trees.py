@@ -136,10 +136,12 @@ class _Polar(NamedTuple):
 
 
 def _polar(vectors: list[Array]) -> _Polar:
-    kind = jnp.finfo(vectors[0].dtype)
-    elements = jnp.asarray([x.size for x in vectors], kind.dtype)
+    kind = vectors[0].dtype
+    elements = jnp.asarray([x.size for x in vectors], kind)
     means = jnp.stack([jnp.sum(jnp.abs(x)) for x in vectors]) / elements
-    means = jnp.clip(means, kind.tiny, 1 / kind.tiny)  # so that 1 / mean is normal
+    # Far from the ends of the range, for an approximate 1 / mean must not overflow.
+    end = 2.0**900 if kind == jnp.float64 else 2.0**100
+    means = jnp.clip(means, 1 / end, end)
     factors = 1 / means
     shrunk = [x * factors[i] for i, x in enumerate(vectors)]
     roots = jnp.sqrt(jnp.stack([jnp.sum(jnp.square(x)) for x in shrunk]))

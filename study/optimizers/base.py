@@ -35,6 +35,11 @@ class Optimizer(Spec, abc.ABC):
     colour: ClassVar[str]
     changes: ClassVar[Changes]
 
+    @property
+    def title(self) -> str:
+        """The label with what differs from the default: `Adam, b1 = 0.0`."""
+        return ", ".join([self.label, *(f"{k} = {v}" for k, v in self.changed.items())])
+
     @abc.abstractmethod
     def build(self, learning_rate: Scalar) -> optax.GradientTransformation:
         """The Optax optimizer; the learning rate may be traced."""

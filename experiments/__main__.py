@@ -1,0 +1,5 @@
+"""`python -m experiments`: every experiment, its question, cost, and results."""
+
+from study import listing
+
+listing.main()

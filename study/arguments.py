@@ -1,0 +1,168 @@
+"""Reads a command line into options and an experiment's spec. Imports no jax.
+
+Fields of the spec and their help come from its dataclasses through tyro; nested ones have
+dotted names, such as `--problem.width 128`. `--problem "Digits(width=128)"` replaces a
+problem as a whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import importlib
+import io
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal, NoReturn
+
+import tyro
+
+from study import spec
+from study.errors import UserError
+from study.experiment import Experiment
+from study.optimizers import OPTIMIZERS, Optimizer
+from study.problems import PROBLEMS, Problem
+
+Preset = Literal["smoke", "default", "paper"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to run, beside what to run."""
+
+    preset: Preset = "default"
+    """smoke: seconds. default: minutes on two cores. paper: for an accelerator."""
+    draw: bool = False
+    """Only draw, from stored records."""
+    results: Path | None = None
+    """Folder of the records (default: results/runs/NAME/DIGEST)."""
+    fresh: bool = False
+    """Run every cell anew."""
+    publish: bool = False
+    """Also copy what is worth committing to results/NAME."""
+    quiet: bool = False
+    """One line for each finished cell in place of a progress bar."""
+    platform: Literal["cpu", "gpu", "tpu"] | None = None
+    """Insist on a platform."""
+    imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
+    """Modules of your own that register optimizers, problems or metrics."""
+
+
+def parse(module: ModuleType, argv: list[str]) -> tuple[Options, Experiment, bool]:
+    """Options, spec, and whether the command line says anything about the spec.
+
+    Raises:
+        UserError: an argument is unknown, misspelt, or of the wrong type.
+    """
+    early = _Early(add_help=False, allow_abbrev=False)
+    early.add_argument("--preset", default="default")
+    early.add_argument("--import", dest="imports", nargs="*", default=[])
+    first, _ = early.parse_known_args(argv)
+    for name in first.imports:
+        _import(name)
+    if first.preset not in module.PRESETS:
+        known = ", ".join(module.PRESETS)
+        raise UserError(f"unknown preset {first.preset!r}; known: {known}")
+    experiment = module.PRESETS[first.preset]
+
+    wholes = _Early(add_help=False, allow_abbrev=False)
+    fields = [f.name for f in dataclasses.fields(experiment)]
+    problems = [n for n in fields if isinstance(getattr(experiment, n), Problem)]
+    for name in problems:
+        wholes.add_argument(f"--{name.replace('_', '-')}", dest=name)
+    given, rest = wholes.parse_known_args(argv)
+    for name, text in vars(given).items():
+        if text is not None:
+            problem = PROBLEMS.parse(text, spec.construct)
+            experiment = dataclasses.replace(experiment, **{name: problem})
+
+    unnamed = tyro.conf.arg(name="")
+    command = dataclasses.make_dataclass(
+        "Command",
+        [
+            ("options", Annotated[Options, unnamed]),
+            ("experiment", Annotated[type(experiment), unnamed]),
+        ],
+    )
+    parsed = _tyro(
+        command,
+        rest,
+        default=command(Options(imports=tuple(first.imports)), experiment),
+        prog=f"python -m {module.__name__}",
+        description=_help(module, problems),
+        config=(tyro.conf.FlagCreatePairsOff,),
+        registry=_registry(),
+    )
+    named = parsed.experiment != module.PRESETS["default"] or "--preset" in argv
+    return parsed.options, parsed.experiment, named
+
+
+def _tyro(command: Any, argv: list[str], **settings: Any) -> Any:
+    """`tyro.cli`, its boxed complaint turned into a UserError of one line."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(command, args=argv, **settings)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        text = re.sub(r"\x1b\[[0-9;]*m", "", complaint.getvalue())
+        lines = [line.strip("│╭╮╰╯─ \n") for line in text.splitlines()]
+        lines = [line for line in lines[1:] if line and "full helptext" not in line]
+        raise UserError(re.sub(r"\s+", " ", " ".join(lines))) from None
+
+
+def _registry() -> Any:
+    """How tyro reads and shows an optimizer: by its string, `Adam(b1=0.0)`."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def _(info: Any) -> Any:
+        if info.type is not Optimizer:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="OPTIMIZER",
+            instance_from_str=lambda words: OPTIMIZERS.parse(words[0], spec.construct),
+            is_instance=lambda value: isinstance(value, Optimizer),
+            str_from_instance=lambda entry: [str(entry)],
+        )
+
+    return registry
+
+
+def _help(module: ModuleType, problems: list[str]) -> str:
+    swaps = ", ".join(f"--{name.replace('_', '-')} 'Name(field=value)'" for name in problems)
+    return (
+        f"{sections(module)['Question']} Replace a problem as a whole with {swaps};"
+        f" problems: {', '.join(PROBLEMS)}. Optimizers: {', '.join(OPTIMIZERS)}."
+    )
+
+
+def sections(module: ModuleType) -> dict[str, str]:
+    """The parts of an experiment's docstring: Question, Prediction, Varied, Cost."""
+    pattern = r"^(Question|Prediction|Varied|Cost)\.\s+(.*?)(?=^\S|\n\n|\Z)"
+    found = re.findall(pattern, module.__doc__ or "", re.DOTALL | re.MULTILINE)
+    return {title: re.sub(r"\s+", " ", text).strip() for title, text in found}
+
+
+def _import(name: str) -> None:
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does, for an installed package
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.partition(".")[0] and error.name != name:
+            raise
+        raise UserError(f"--import {name}: there is no such module here") from None
+    finally:
+        sys.path.pop(0)
+
+
+class _Early(argparse.ArgumentParser):
+    """An argparse parser whose complaint is a UserError."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)

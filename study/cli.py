@@ -1,0 +1,175 @@
+"""The one command line: `python -m experiments.NAME` runs, stores, judges, draws.
+
+An experiment is a module with a docstring (Question, Prediction, Varied, Cost), PRESETS,
+PREDICTIONS, KEPT and `draw`. Arguments are read before jax is imported.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib
+import io
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from study import arguments, claims, reporting, results, runner, spec, terminal
+from study.arguments import Options
+from study.errors import UserError
+from study.experiment import Experiment
+
+ROOT = Path("results")
+CLAIMS, SUMMARY = "claims.json", "summary.csv"
+
+
+def main(module: str, argv: list[str] | None = None) -> None:
+    """Runs the experiment `experiments.NAME` and exits.
+
+    Exit codes: 0 done, 2 the user's mistake (one line on stderr), 130 interrupted.
+    """
+    try:
+        options, experiment, named = arguments.parse(
+            importlib.import_module(module), sys.argv[1:] if argv is None else argv
+        )
+        execute(importlib.import_module(module), options, experiment, named)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        sys.exit(130)
+
+
+def execute(
+    module: ModuleType, options: Options, experiment: Experiment, named: bool
+) -> None:
+    """Does what the options say.
+
+    Args:
+        module: of the experiment.
+        options: where and how.
+        experiment: the spec asked for.
+        named: a preset or a field was given, so the spec is meant as it stands.
+    """
+    begun = time.perf_counter()
+    name = module.__name__.rpartition(".")[2]
+    if options.draw:
+        folder, experiment = _stored(module, name, options, experiment, named)
+        verdicts = json.loads((folder / CLAIMS).read_text())
+        written = _draw(module, reporting.Results(experiment, folder))
+    else:
+        folder = options.results or run_folder(name, experiment)
+        manifest = _run(name, folder, options, experiment)
+        found = reporting.Results(experiment, folder)
+        verdicts = claims.as_json(claims.judge(module.PREDICTIONS, found))
+        results.write(folder / CLAIMS, json.dumps(verdicts, indent=1).encode())
+        results.write(folder / SUMMARY, _table(reporting.summary(found, manifest)))
+        written = [folder / CLAIMS, folder / SUMMARY, *_draw(module, found)]
+        if options.publish:
+            written += _publish(module, ROOT / name, found)
+    terminal.close(verdicts, written, time.perf_counter() - begun)
+
+
+def run_folder(name: str, experiment: Experiment) -> Path:
+    """Where the records of this spec are kept."""
+    return ROOT / "runs" / name / spec.digest(experiment)
+
+
+def _run(
+    name: str, folder: Path, options: Options, experiment: Experiment
+) -> dict[str, Any]:
+    """Runs the missing cells into the folder; returns its manifest."""
+    manifest = results.prepare(folder, name, experiment, options.preset)
+    if options.fresh:
+        manifest["cells"] = {}
+    todo = runner.missing(folder, manifest, experiment)
+    if not todo:
+        print(f"all {len(experiment.cells)} cells are in {folder} already")
+        return manifest
+
+    from study import devices, metrics
+
+    for metric in experiment.metrics:
+        metrics.METRICS[metric]
+    devices.prepare(options.platform)
+    results.refuse_unwritable(folder)
+    results.write_manifest(folder, manifest)
+    if done := len(experiment.cells) - len(todo):
+        print(f"continuing: {done} of {len(experiment.cells)} cells are in {folder}")
+    try:
+        with terminal.watch(experiment, todo, options.quiet) as watch:
+            runner.run(folder, manifest, experiment, watch)
+    except KeyboardInterrupt:
+        done = len(manifest["cells"])
+        print(f"\n{done} of {len(experiment.cells)} cells are in {folder}")
+        raise
+    return manifest
+
+
+def _stored(
+    module: ModuleType,
+    name: str,
+    options: Options,
+    experiment: Experiment,
+    named: bool,
+) -> tuple[Path, Experiment]:
+    """The folder to draw from, and the spec of its records."""
+    folders = [options.results] if options.results else []
+    folders = folders or [run_folder(name, experiment), ROOT / name]
+    for folder in folders:
+        if not (folder / results.MANIFEST).exists():
+            continue
+        manifest = results.read_manifest(folder)
+        if options.results and not named:
+            kind = type(module.PRESETS["default"])
+            return folder, spec.decode(manifest["spec"], kind, str(folder))
+        lines = results.spec_differences(manifest, name, experiment)
+        if not lines:
+            return folder, experiment
+        if folder == folders[-1]:
+            raise UserError(f"{folder} holds another spec ({'; '.join(lines)})")
+    where = " or ".join(str(folder) for folder in folders)
+    raise UserError(f"no records in {where}; run without --draw first")
+
+
+def _draw(module: ModuleType, found: reporting.Results) -> list[Path]:
+    """Writes the experiment's figures beside its records."""
+    from study import figures
+
+    written = []
+    with figures.style():
+        for name, figure in module.draw(found).items():
+            for kind in ("png", "pdf"):
+                path = found.folder / f"{name}.{kind}"
+                results.write(path, figures.write(figure, kind))
+                written.append(path)
+    return written
+
+
+def _publish(module: ModuleType, target: Path, found: reporting.Results) -> list[Path]:
+    """Copies what is worth committing: figures, tables, manifest, thinned records."""
+    results.refuse_unwritable(target)
+    names = [CLAIMS, SUMMARY, results.MANIFEST]
+    names += [path.name for path in found.folder.glob("*.png")]
+    for name in names:
+        shutil.copyfile(found.folder / name, target / name)
+    reporting.publish(target, found, module.KEPT)
+    return [target / name for name in (*names, results.PUBLISHED)]
+
+
+def _table(rows: Any) -> bytes:
+    rows = list(rows)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="nan", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+        )
+    return out.getvalue().encode()

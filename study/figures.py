@@ -1,0 +1,168 @@
+"""House style and drawing helpers. Sees labels and arrays, never runs anything.
+
+Colour, dash and marker all tell optimizers apart, so a figure survives a grey printer and
+colour-blind eyes. `matplotlib.figure.Figure` is used without pyplot: no global state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from study import statistics
+from study.optimizers import Optimizer
+
+FULL_WIDTH = 7.2  # inches, the text width of a two-column page
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1, 1.5)))
+MARKERS = "osD^vPX*<>"
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "study",
+}
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """The house style, for making and for writing a figure alike."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
+
+
+def panels(
+    rows: int, columns: int, *, height: float = 2.4, **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure of full width with a grid of axes [row, column]."""
+    figure = Figure(figsize=(FULL_WIDTH, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, axes
+
+
+def look(optimizers: Sequence[Optimizer]) -> dict[str, dict[str, Any]]:
+    """Colour, dash and marker of each optimizer, by its string.
+
+    The colour lives on the entry; dash and marker go by its place in this figure.
+    """
+    return {
+        str(entry): {
+            "color": entry.colour,
+            "linestyle": DASHES[i % len(DASHES)],
+            "marker": MARKERS[i % len(MARKERS)],
+            "label": entry.title,
+        }
+        for i, entry in enumerate(optimizers)
+    }
+
+
+def curve(
+    axes: Axes, x: np.ndarray, values: np.ndarray, look: Mapping[str, Any], place: int
+) -> None:
+    """The median over seeds with its 95 % bootstrap band.
+
+    Args:
+        axes: drawn on.
+        x: [step].
+        values: [seed, step].
+        look: from `look`.
+        place: of this curve among its fellows; staggers the markers.
+    """
+    low, high = statistics.band(values)
+    every = max(1, len(x) // 5)
+    axes.plot(
+        x,
+        np.median(values, axis=0),
+        **look,
+        markevery=(place * every // 10 % every, every),
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+    )
+    axes.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
+
+
+def heat_table(
+    axes: Axes,
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    low: float,
+    high: float,
+    pattern: str = "{:.0f}",
+) -> Any:
+    """Numbers [row, column] on coloured cells; a dash where undefined."""
+    image = axes.pcolormesh(
+        values, cmap="cividis", vmin=low, vmax=high, edgecolors="white", linewidth=0.8
+    )
+    axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
+    axes.tick_params(length=0)
+    axes.invert_yaxis()
+    axes.grid(False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    for (i, j), value in np.ndenumerate(values):
+        defined = np.isfinite(value)
+        bright = not defined or (value - low) / (high - low) > 0.55
+        axes.text(
+            j + 0.5,
+            i + 0.5,
+            pattern.format(value) if defined else "–",
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="black" if bright else "white",
+        )
+    return image
+
+
+def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
+    """One legend for the whole figure, below it."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, handlelength=3.2
+    )
+
+
+def write(figure: Figure, kind: str) -> bytes:
+    """The figure as `png` (256 colours) or `pdf`, the same bytes for the same figure."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    if kind != "png":
+        figure.savefig(out, format=kind, metadata={"CreationDate": None})
+        return out.getvalue()
+    figure.savefig(out, format="png")
+    small = io.BytesIO()
+    Image.open(out).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+        small, format="png", optimize=True
+    )
+    return small.getvalue()

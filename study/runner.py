@@ -1,0 +1,49 @@
+"""Runs what is missing of an experiment, cell by cell, into its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from study import results
+from study.experiment import CellName, Experiment
+
+Watch = Callable[[CellName, int, float], None]
+
+
+def missing(
+    folder: Path, manifest: dict[str, Any], experiment: Experiment
+) -> list[CellName]:
+    """The cells without records, in the order in which they run."""
+    cells = experiment.cells
+    return [c for c in cells if not results.finished(folder, manifest, c)]
+
+
+def run(
+    folder: Path,
+    manifest: dict[str, Any],
+    experiment: Experiment,
+    watch: Watch = lambda cell, index, share: None,
+) -> None:
+    """Runs the missing cells; each is stored as soon as it is finished.
+
+    Args:
+        folder: of the records.
+        manifest: from `results.prepare`.
+        experiment: what to run.
+        watch: called with the cell, its index among the missing and its share done.
+    """
+    from study import devices, sweep
+
+    environment = {**devices.facts(), **results.commit()}
+    for index, cell in enumerate(missing(folder, manifest, experiment)):
+        watch(cell, index, 0.0)
+        dataset, cost = sweep.run_cell(
+            experiment,
+            cell.problem,
+            cell.optimizer,
+            lambda share, cell=cell, index=index: watch(cell, index, share),
+        )
+        results.write_cell(folder, manifest, cell, dataset, cost, environment)
+        watch(cell, index, 1.0)

@@ -1,0 +1,94 @@
+"""What a run shows in a terminal: progress, verdicts, files, and the list of experiments."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from study.experiment import CellName, Experiment
+from study.runner import Watch
+
+VERDICT_STYLE = {"holds": "green", "fails": "red"}
+
+
+@contextlib.contextmanager
+def watch(
+    experiment: Experiment, todo: Sequence[CellName], quiet: bool
+) -> Iterator[Watch]:
+    """A function that shows progress: a bar, or a line a cell in logs."""
+    console = Console()
+    if quiet or not console.is_terminal:
+        yield _line_by_line(todo)
+        return
+    runs = len(experiment.learning_rates) * len(experiment.seed_numbers)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[cells]}/{task.total} cells"),
+        TextColumn("{task.fields[rate]:.0f} runs/s"),
+        TimeRemainingColumn(),
+    )
+    begun = time.perf_counter()
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=len(todo), cells=0, rate=0.0)
+
+        def show(cell: CellName, index: int, share: float) -> None:
+            progress.update(
+                task,
+                description=f"{cell.problem.label}, {cell.optimizer.title}",
+                completed=index + share,
+                cells=index + int(share == 1),
+                rate=runs * (index + share) / (time.perf_counter() - begun),
+            )
+
+        yield show
+
+
+def _line_by_line(todo: Sequence[CellName]) -> Watch:
+    begun = time.perf_counter()
+    shown: set[str] = set()
+
+    def show(cell: CellName, index: int, share: float) -> None:
+        if share == 1 and cell.file not in shown:
+            shown.add(cell.file)
+            spent = time.perf_counter() - begun
+            print(
+                f"[{index + 1}/{len(todo)}] {cell.problem}, {cell.optimizer}:"
+                f" {spent:.1f} s so far",
+                flush=True,
+            )
+
+    return show
+
+
+def close(
+    verdicts: Sequence[dict[str, Any]], written: Sequence[Path], seconds: float
+) -> None:
+    """The claims, the files written and the seconds taken."""
+    console = Console()
+    table = Table("Prediction", "Measured [95 % interval]", "Verdict", box=None)
+    for verdict in verdicts:
+        value, low, high = (verdict[key] for key in ("value", "low", "high"))
+        measured = f"{_short(value)} [{_short(low)}, {_short(high)}]"
+        style = VERDICT_STYLE.get(verdict["verdict"], "yellow")
+        table.add_row(
+            verdict["statement"],
+            measured.replace("[", r"\["),
+            f"[{style}]{verdict['verdict']}[/]",
+        )
+    if verdicts:
+        console.print(table)
+    for path in written:
+        print(f"wrote {path}")
+    print(f"{seconds:.1f} s")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float | int) else str(value)
