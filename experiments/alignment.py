@@ -65,7 +65,7 @@ DEFAULT = Alignment(
         optimizers.AdamW(),
         optimizers.Lion(),
     ),
-    learning_rates=log_grid(-4, 1, per_decade=2),
+    learning_rates=log_grid(-5, 0, per_decade=2),
     metrics=(
         "loss",
         "alignment",
@@ -263,15 +263,12 @@ def _draw_training(results: Results) -> Figure:
                 figures.curve(panel, at.step.values, values, look, place)
             loss = evaluated.sel(optimizer=name).values
             figures.curve(row[2], at.evaluation.values, loss, look, place)
-        titles = (
-            "angle from $-g$",
-            "angle from the unscaled update",
-            "test loss" if "test" in str(problem.reports) else "objective",
-        )
-        labels = ("Degrees", "Degrees", str(evaluated.attrs.get("long_name", "")))
+        labels = (f"{problem.label}\n\ndegrees", "degrees", str(problem.reports))
+        titles = ("Angle from $-g$", "Angle from unscaled", "Loss at evaluation")
         for panel, title, label in zip(row, titles, labels, strict=True):
-            panel.set_title(f"{next(letters)}  {problem.label}: {title}")
-            panel.set(xlabel="Step", ylabel=label)
+            panel.set_title(f"{next(letters)}  {title}")
+            panel.set(xlabel="Step", ylabel=label.replace("_", " "))
+        row[0].yaxis.label.set_fontweight("bold")
         for panel in row[:2]:
             panel.set(ylim=(-3, 93), yticks=range(0, 91, 15))
         row[2].set_yscale("log")
@@ -300,9 +297,10 @@ def _draw_leaves(results: Results) -> Figure:
         )
         columns = ["whole", *names]
         image = figures.heat_table(panel, values, rows, columns, low=0, high=90)
-        panel.set_title(f"{title}, {problem.label} (degrees)")
+        panel.set_title(title)
         panel.axvline(1, color="white", lw=3)
-    figure.colorbar(image, ax=axes, label="Degrees, late", ticks=range(0, 91, 30))
+    label = f"degrees, {problem.label}, last quarter"
+    figure.colorbar(image, ax=axes, label=label, ticks=range(0, 91, 30))
     return figure
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from study.statistics import Estimate
 
 if TYPE_CHECKING:
-    from study.results import Results
+    from study.reporting import Results
 
 HOLDS, FAILS, OPEN, UNDEFINED = "holds", "fails", "undecided", "undefined"
 
@@ -72,7 +72,10 @@ def as_json(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
 
 
 def _judge(prediction: Prediction, results: Results) -> Verdict:
-    estimate = prediction.measure(results)
+    try:
+        estimate = prediction.measure(results)
+    except KeyError:  # the records lack what it speaks of, an optimizer left out, say
+        estimate = Estimate(math.nan, math.nan, math.nan, 0)
     inside = [
         prediction.at_least <= limit <= prediction.at_most
         for limit in (estimate.low, estimate.high)

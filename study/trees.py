@@ -44,7 +44,7 @@ def subtract(a: Tree, b: Tree) -> Tree:
 
 def sizes(tree: Tree) -> list[int]:
     """The numbers of elements, by leaf."""
-    return [jnp.size(leaf) for leaf in jax.tree.leaves(tree)]
+    return [leaf.size for leaf in jax.tree.leaves(tree)]
 
 
 def size(tree: Tree, by_leaf: bool = False) -> Array:
@@ -139,11 +139,12 @@ def _polar(vectors: list[Array]) -> _Polar:
     kind = vectors[0].dtype
     elements = jnp.asarray([x.size for x in vectors], kind)
     means = jnp.stack([jnp.sum(jnp.abs(x)) for x in vectors]) / elements
-    # Far from the ends of the range, for an approximate 1 / mean must not overflow.
+    # Far from the ends of the range, where an approximate quotient overflows.
     end = 2.0**900 if kind == jnp.float64 else 2.0**100
     means = jnp.clip(means, 1 / end, end)
-    factors = 1 / means
-    shrunk = [x * factors[i] for i, x in enumerate(vectors)]
+    # Of a vector known at compile time, XLA would take the factor out of the squares.
+    means = jax.lax.optimization_barrier(means)
+    shrunk = [x / means[i] for i, x in enumerate(vectors)]
     roots = jnp.sqrt(jnp.stack([jnp.sum(jnp.square(x)) for x in shrunk]))
     inverse = 1 / roots
     return _Polar(means * roots, [x * inverse[i] for i, x in enumerate(shrunk)])
