@@ -87,7 +87,7 @@ DEFAULT = Alignment(
 )
 PRESETS = {
     "smoke": Alignment(
-        problem=Digits(width=4, depth=1, batch_size=8),
+        problem=Digits(depth=0, batch_size=8),
         optimizers=(optimizers.SGD(), optimizers.Adam()),
         learning_rates=(0.01, 0.1),
         metrics=("angle", "rescaling_angle"),
@@ -142,13 +142,14 @@ def sign_like_start(results: Results) -> Estimate:
     """|cos(u, -g) - |g|_1 / (sqrt(n) |g|_2)| of Adam's first update, n moving elements."""
     first = results.selected(results.experiment.problem).sel(optimizer="Adam")
     first = first.isel(step=0)
-    expected = np.sqrt(first.density / (1 - first.zero_share))
-    return statistics.bootstrap(np.abs(first.alignment - expected).values)
+    expected = np.sqrt(first["density"] / (1 - first["zero_share"]))
+    return statistics.bootstrap(np.abs(first["alignment"] - expected).values)
 
 
 def gain(results: Results) -> Estimate:
     """Final test loss of SGD minus that of Adam, seed by seed."""
-    final = results.selected(results.experiment.problem).test_loss.isel(evaluation=-1)
+    final = results.selected(results.experiment.problem)["test_loss"]
+    final = final.isel(evaluation=-1)
     return statistics.paired(
         final.sel(optimizer="SGD").values, final.sel(optimizer="Adam").values
     )
@@ -158,7 +159,7 @@ def early_layers(results: Results) -> Estimate:
     """Degrees by which rescaling turns Adam's first kernel more than its last."""
     dataset = results.selected(results.experiment.problem).sel(optimizer="Adam")
     kernels = [leaf for leaf in dataset.leaf.values if leaf.endswith("kernel")]
-    by_leaf = dataset.rescaling_angle_by_leaf
+    by_leaf = dataset["rescaling_angle_by_leaf"]
     first, last = (
         np.degrees(statistics.late(by_leaf.sel(leaf=leaf).values))
         for leaf in (kernels[0], kernels[-1])

@@ -98,8 +98,8 @@ def between(results: Results) -> Estimate:
     """Degrees between the two gradients, as SGD's updates have them."""
     experiment = results.experiment
     a, b = (
-        results.selected(problem)
-        .update_elements.sel(optimizer="SGD")
+        results.selected(problem)["update_elements"]
+        .sel(optimizer="SGD")
         .isel(seed=0, step=0)
         .values.astype(np.float64)
         for problem in experiment.problems[:2]
@@ -128,7 +128,7 @@ def farthest(place: int, expected: float, rules: tuple[str, ...]) -> Prediction:
 def margin(results: Results) -> Estimate:
     """The smallest excess of a measured cosine over the bound for its spread."""
     datasets = [results.selected(problem) for problem in results.experiment.problems]
-    excess = [(d.alignment - bound(d.anisotropy)).min() for d in datasets]
+    excess = [(d["alignment"] - bound(d["anisotropy"])).min() for d in datasets]
     return _exact(float(min(excess)))
 
 
@@ -178,7 +178,7 @@ SIGN_COLOUR = "#000000"
 
 
 def _degrees(dataset: xr.Dataset) -> xr.DataArray:
-    return np.degrees(dataset.angle.isel(step=0))
+    return np.degrees(dataset["angle"].isel(step=0))
 
 
 def _draw_plane(axes: Axes, vectors: list[np.ndarray], names: list[str]) -> None:

@@ -143,7 +143,13 @@ def _draw(module: ModuleType, found: reporting.Results) -> list[Path]:
 
     written = []
     with figures.style():
-        for name, figure in module.draw(found).items():
+        try:
+            drawn = module.draw(found)
+        except KeyError as error:
+            lacking = f"cannot draw: the records hold no {error.args[0]!r}"
+            raise UserError(f"{lacking}; the records are in {found.folder}") from None
+        for name, figure in drawn.items():
+            figures.settle(figure)
             for kind in ("png", "pdf"):
                 path = found.folder / f"{name}.{kind}"
                 results.write(path, figures.write(figure, kind))

@@ -39,11 +39,13 @@ def run(
     environment = {**devices.facts(), **results.commit()}
     for index, cell in enumerate(missing(folder, manifest, experiment)):
         watch(cell, index, 0.0)
+
+        def within(share: float, cell: CellName = cell, index: int = index) -> None:
+            if share < 1:  # done is what is stored
+                watch(cell, index, share)
+
         dataset, cost = sweep.run_cell(
-            experiment,
-            cell.problem,
-            cell.optimizer,
-            lambda share, cell=cell, index=index: watch(cell, index, share),
+            experiment, cell.problem, cell.optimizer, within
         )
         results.write_cell(folder, manifest, cell, dataset, cost, environment)
         watch(cell, index, 1.0)

@@ -63,6 +63,7 @@ class Shape(NamedTuple):
     metrics: tuple[str, ...]
     record_every: int
     segments: tuple[int, ...]
+    seeds: int
     width: int
 
 
@@ -94,13 +95,14 @@ def run_cell(
             tuple(experiment.metrics),
             experiment.record_every,
             tuple(np.diff(experiment.evaluated_steps).tolist()),
+            len(experiment.seed_numbers),
             _width(problem, optimizer, runs),
         )
         made = _programs.cache_info().misses
         programs = _programs(problem, optimizer, shape)
         compiled = programs.seconds * (_programs.cache_info().misses - made)
         records = _run(experiment, problem, programs, shape, starts, progress)
-        one = jax.eval_shape(problem.init, jax.random.key(0))
+        one, _ = _start_shapes(problem)
         state = jax.eval_shape(optimizer.build(1.0).init, one)
     dataset = _label(experiment, problem, optimizer, records, trees.names(one))
     spent = time.perf_counter() - begun - compiled
@@ -125,19 +127,19 @@ def _run(
 ) -> Parts:
     """Records and evaluations of all runs, chunk by chunk, [run, ...]."""
     by_run, replicated = devices.shardings()
-    data = jax.device_put(problem.data(), replicated)
-    count = len(experiment.seed_numbers)
-    runs = np.arange(len(experiment.learning_rates) * count)
+    data, starts = jax.device_put((problem.data(), starts), replicated)
+    runs = np.arange(len(experiment.learning_rates) * shape.seeds)
     chunks = [runs[i : i + shape.width] for i in range(0, len(runs), shape.width)]
     parts = []
     for i, chunk in enumerate(chunks):
         padded = np.pad(chunk, (0, shape.width - len(chunk)), mode="edge")
-        rates = np.take(experiment.learning_rates, padded // count)
-        params, keys = jax.tree.map(lambda leaf, p=padded: leaf[p % count], starts)
-        rates = jnp.asarray(rates, problem.dtype)
-        inputs = jax.device_put((rates, keys, params), by_run)
+        rates = np.take(experiment.learning_rates, padded // shape.seeds)
+        rates = rates.astype(jnp.dtype(problem.dtype))
+        places = (padded % shape.seeds).astype(np.int32)
+        rates, places = jax.device_put((rates, places), by_run)
+        state, keys = programs.start(rates, places, starts)
         done = lambda share, i=i: progress((i + share) / len(chunks))  # noqa: E731
-        part = _run_chunk(programs, shape, data, *inputs, done)
+        part = _run_chunk(programs, shape, data, rates, keys, state, done)
         parts.append(jax.tree.map(lambda leaf, n=len(chunk): leaf[:n], part))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
@@ -147,16 +149,17 @@ def _run_chunk(
     shape: Shape,
     data: Data,
     rates: Any,
-    data_keys: Any,
-    initial: Params,
+    keys: Any,
+    state: Any,
     progress: Progress,
 ) -> Parts:
     """Records and evaluations of `width` runs, [run, step or evaluation, ...]."""
-    state = programs.start(rates, initial)
-    evaluations, records = [programs.evaluate(data, state.params)], []
+    evaluations, records, first = [programs.evaluate(data, state.params)], [], 0
     for i, steps in enumerate(shape.segments):
-        first = jnp.asarray(sum(shape.segments[:i]), jnp.int32)
-        state, record = programs.segments[steps](data, rates, data_keys, state, first)
+        state, record = programs.segments[steps](
+            data, rates, keys, state, np.int32(first)
+        )
+        first += steps
         records.append(record)
         evaluations.append(programs.evaluate(data, state.params))
         jax.block_until_ready(evaluations[-1])
@@ -177,17 +180,19 @@ def _programs(problem: Problem, optimizer: Optimizer, shape: Shape) -> Programs:
     """Traces and compiles, once for equal arguments: rates and keys are inputs."""
     begun = time.perf_counter()
     by_run, replicated = devices.shardings()
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    params = jax.eval_shape(problem.init, key)
+    params, key = _start_shapes(problem)
     rate = jax.ShapeDtypeStruct((), jnp.dtype(problem.dtype))
     state = jax.eval_shape(functools.partial(train.start, optimizer), rate, params)
     many = functools.partial(_like, (shape.width,), by_run)
-    rates, keys, states = many(rate), many(key), many(state)
     data = _like((), replicated, problem.data())
-    first = _like((), replicated, jnp.asarray(0, jnp.int32))
+    rates, first = many(rate), _like((), replicated, np.int32(0))
 
-    start = jax.vmap(functools.partial(train.start, optimizer))
-    evaluate = jax.vmap(problem.evaluate, in_axes=(None, 0))
+    def start(rate: Any, place: Any, starts: tuple[Params, Any]) -> Any:
+        params, data_key = jax.tree.map(lambda leaf: leaf[place], starts)
+        return train.start(optimizer, rate, params), data_key
+
+    begin = jax.jit(jax.vmap(start, in_axes=(0, 0, None)), out_shardings=by_run)
+    starts = _like((shape.seeds,), replicated, (params, key))
     segments = {}
     for steps in set(shape.segments):
         segment = functools.partial(
@@ -195,13 +200,30 @@ def _programs(problem: Problem, optimizer: Optimizer, shape: Shape) -> Programs:
         )
         mapped = jax.vmap(segment, in_axes=(None, 0, 0, 0, None))
         jitted = jax.jit(mapped, donate_argnums=3, out_shardings=by_run)
-        segments[steps] = jitted.lower(data, rates, keys, states, first).compile()
+        lowered = jitted.lower(data, rates, many(key), many(state), first)
+        segments[steps] = lowered.compile()
     return Programs(
-        jax.jit(start, out_shardings=by_run).lower(rates, states.params).compile(),
+        begin.lower(rates, many(np.int32(0)), starts).compile(),
         segments,
-        jax.jit(evaluate, out_shardings=by_run).lower(data, states.params).compile(),
+        _evaluate(problem, shape.width),
         time.perf_counter() - begun,
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _evaluate(problem: Problem, width: int) -> Any:
+    """The compiled evaluation of a problem, shared by all its optimizers."""
+    by_run, replicated = devices.shardings()
+    evaluate = jax.vmap(problem.evaluate, in_axes=(None, 0))
+    params = _like((width,), by_run, _start_shapes(problem)[0])
+    data = _like((), replicated, problem.data())
+    return jax.jit(evaluate, out_shardings=by_run).lower(data, params).compile()
+
+
+def _start_shapes(problem: Problem) -> tuple[Params, Any]:
+    """Shapes of theta_0 and of a key."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(problem.init, key), key
 
 
 def _like(axes: tuple[int, ...], sharding: Any, tree: Any) -> Any:
@@ -217,8 +239,7 @@ def _like(axes: tuple[int, ...], sharding: Any, tree: Any) -> Any:
 def _width(problem: Problem, optimizer: Optimizer, runs: int) -> int:
     """Runs in one program: all, or equal chunks that fill a quarter of the memory."""
     count = jax.local_device_count()
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    params = jax.eval_shape(problem.init, key)
+    params, _ = _start_shapes(problem)
     start = functools.partial(train.start, optimizer, 1.0)
     state = _bytes(jax.eval_shape(start, params))
     # Gradient, update, unscaled update and activations besides the state itself.

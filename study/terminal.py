@@ -53,11 +53,9 @@ def watch(
 
 def _line_by_line(todo: Sequence[CellName]) -> Watch:
     begun = time.perf_counter()
-    shown: set[str] = set()
 
     def show(cell: CellName, index: int, share: float) -> None:
-        if share == 1 and cell.file not in shown:
-            shown.add(cell.file)
+        if share == 1:
             spent = time.perf_counter() - begun
             print(
                 f"[{index + 1}/{len(todo)}] {cell.problem}, {cell.optimizer}:"

@@ -1,9 +1,16 @@
 """Settings for all tests: one device a core as in real runs, ranks that must match."""
 
-import jax
-import pytest
+import os
 
-from study import devices
+# Compilation is the budget of these tests; half of it is LLVM's higher levels.
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=1 " + os.environ.get(
+    "XLA_FLAGS", ""
+)
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+from study import devices  # noqa: E402
 
 devices.prepare()
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,0 +1,112 @@
+"""The rules of ARCHITECTURE.md that a machine can check."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = (
+    ("errors", "types", "statistics"),
+    ("catalogue",),
+    ("spec", "trees", "networks", "data", "devices", "transforms"),
+    ("optimizers", "problems", "metrics"),
+    ("experiment", "train"),
+    ("sweep", "figures"),
+    ("results",),
+    ("reporting", "runner", "claims"),
+    ("arguments", "terminal"),
+    ("cli",),
+    ("listing",),
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+WITHIN = {("runner", "reporting"), ("claims", "reporting")}  # one layer, in this order
+FILES = sorted((ROOT / "study").rglob("*.py"))
+
+
+def module_of(path):
+    return path.relative_to(ROOT / "study").parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """Names of `study` modules that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "study":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("study."):
+            yield (node.module or "").split(".")[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    here = module_of(path)
+    if here == "__init__":
+        return
+    for name in imported(path):
+        below = LEVEL[name] < LEVEL[here]
+        assert below or name == here or (here, name) in WITHIN, f"{here} imports {name}"
+
+
+def test_every_module_has_a_layer_and_a_bounded_length():
+    modules = {module_of(path) for path in FILES} - {"__init__"}
+    assert modules == set(LEVEL)
+    for path in FILES:
+        assert len(path.read_text().splitlines()) <= 400, path
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_public_function_and_class_is_documented(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Module):
+            assert ast.get_docstring(node)
+
+
+def test_specs_listings_and_experiments_import_no_jax_and_compute_nothing():
+    code = (
+        "import sys, importlib\n"
+        "from study import cli, listing\n"
+        "for name in listing.names(): importlib.import_module('experiments.' + name)\n"
+        "heavy = {'jax', 'optax', 'flax', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_experiments_do_not_import_each_other():
+    for path in (ROOT / "experiments").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom | ast.Import):
+                names = [getattr(node, "module", None) or "", *(a.name for a in node.names)]
+                assert not any(name.startswith("experiments") for name in names), path
+
+
+def test_every_test_file_is_collected():
+    known = {"conftest.py", "helpers.py"}
+    for path in (ROOT / "tests").glob("*.py"):
+        assert path.name.startswith("test_") or path.name in known
+
+
+def test_ci_runs_the_readmes_test_command():
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (command,) = [block for block in blocks if "pytest" in block and "venv" in block]
+    assert command.strip() in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_readme_adds_entries_that_work():
+    """The code blocks of README are code: each compiles."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 4
+    for block in blocks:
+        compile(block, "README.md", "exec")
+
+
+def test_committed_files_name_no_registry():
+    pinned = (ROOT / "constraints.txt").read_text()
+    assert "://" not in pinned
+    assert "index-url" not in pinned
