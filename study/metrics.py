@@ -61,6 +61,7 @@ class Metric:
         log: shown on a logarithmic axis.
         by_leaf: also computed for each leaf.
         axis: name of the dimension of a metric that is no scalar.
+        unscaled: reads the unscaled update, so that its shadow must be run.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Metric:
     log: bool = False
     by_leaf: bool = True
     axis: str | None = None
+    unscaled: bool = False
 
 
 METRICS: Catalogue[Metric] = Catalogue("metric")
@@ -110,7 +112,7 @@ def loss(step: Step, by_leaf: bool) -> Array:
 @metric(label="$\\cos(u, -g)$", low=-1, high=1)
 def alignment(step: Step, by_leaf: bool) -> Array:
     """cos(u, -g) in [-1, 1]; 1 is plain SGD's direction; NaN if either is zero."""
-    return -trees.cosine(step.update, step.grad, by_leaf)
+    return trees.cosine(step.update, step.grad, by_leaf, opposite=True)
 
 
 @metric(label="Angle from $-g$", unit="radian", low=0, high=jnp.pi)
@@ -119,13 +121,19 @@ def angle(step: Step, by_leaf: bool) -> Array:
     return trees.angle(step.update, step.grad, by_leaf, opposite=True)
 
 
-@metric(label="$\\cos(u, \\mathrm{unscaled})$", low=-1, high=1)
+@metric(label="$\\cos(u, \\mathrm{unscaled})$", low=-1, high=1, unscaled=True)
 def rescaling_alignment(step: Step, by_leaf: bool) -> Array:
     """cos(u, unscaled u) in [-1, 1]: what rescaling alone turns; NaN if either is 0."""
     return trees.cosine(step.update, step.unscaled, by_leaf)
 
 
-@metric(label="Angle from the unscaled update", unit="radian", low=0, high=jnp.pi)
+@metric(
+    label="Angle from the unscaled update",
+    unit="radian",
+    low=0,
+    high=jnp.pi,
+    unscaled=True,
+)
 def rescaling_angle(step: Step, by_leaf: bool) -> Array:
     """Angle between u and the unscaled update in [0, pi]; NaN if either is zero."""
     return trees.angle(step.update, step.unscaled, by_leaf)
@@ -134,18 +142,15 @@ def rescaling_angle(step: Step, by_leaf: bool) -> Array:
 @metric(label="Share of elements that descend", low=0, high=1)
 def sign_agreement(step: Step, by_leaf: bool) -> Array:
     """Share of elements with u_i g_i < 0 among those with g_i not 0; NaN if none."""
-    agree = jax.tree.map(
-        lambda u, g: (jnp.sign(u) == -jnp.sign(g)) & (g != 0), step.update, step.grad
-    )
-    moving = jax.tree.map(lambda g: g != 0, step.grad)
-    return trees.count(agree, by_leaf) / trees.count(moving, by_leaf)
+    opposed = trees.opposed(step.update, step.grad, by_leaf)
+    return opposed / trees.nonzero(step.grad, by_leaf)
 
 
 @metric(label="Share of zero gradient elements", low=0, high=1)
 def zero_share(step: Step, by_leaf: bool) -> Array:
     """Share of elements with g_i = 0."""
-    zero = jax.tree.map(lambda g: g == 0, step.grad)
-    return trees.count(zero, by_leaf) / trees.size(step.grad, by_leaf)
+    size = trees.size(step.grad, by_leaf)
+    return (size - trees.nonzero(step.grad, by_leaf)) / size
 
 
 @metric(label="$|u| / |\\eta g|$", low=0, log=True)
@@ -196,24 +201,20 @@ def density(step: Step, by_leaf: bool) -> Array:
     return jnp.square(ratio) / trees.size(step.grad, by_leaf)
 
 
-@metric(label="Spread of the rescaling, $\\max s / \\min s$", low=1, log=True)
+@metric(
+    label="Spread of the rescaling, $\\max s / \\min s$",
+    low=1,
+    log=True,
+    unscaled=True,
+)
 def anisotropy(step: Step, by_leaf: bool) -> Array:
     """max |s| / min |s| of the rescaling s = u / unscaled, at least 1.
 
-    Over elements whose unscaled update is not 0; inf if one of them does not move, NaN
-    if there are none. An element-wise rescaling of spread k cannot turn a vector beyond
-    the cosine 2 sqrt(k) / (1 + k) (Kantorovich's inequality).
+    Over elements that are not 0 in both; inf if one of them is 0 in u alone and does not
+    move, NaN if there are none. An element-wise rescaling of spread k cannot turn a
+    vector beyond the cosine 2 sqrt(k) / (1 + k) (Kantorovich's inequality).
     """
-    largest, smallest = [], []
-    pairs = zip(trees.flat(step.update), trees.flat(step.unscaled), strict=True)
-    for update, unscaled in pairs:
-        factors, scaled = jnp.abs(update / unscaled), unscaled != 0
-        largest.append(jnp.max(jnp.where(scaled, factors, -jnp.inf)))
-        smallest.append(jnp.min(jnp.where(scaled, factors, jnp.inf)))
-    top, bottom = jnp.stack(largest), jnp.stack(smallest)
-    if not by_leaf:
-        top, bottom = top.max(), bottom.min()
-    return jnp.where(top == -jnp.inf, jnp.nan, top / bottom)
+    return trees.spread(step.update, step.unscaled, by_leaf)
 
 
 @metric(label="Effective learning rate", log=True, axis="quantile")

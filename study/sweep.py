@@ -182,14 +182,16 @@ def _programs(problem: Problem, optimizer: Optimizer, shape: Shape) -> Programs:
     by_run, replicated = devices.shardings()
     params, key = _start_shapes(problem)
     rate = jax.ShapeDtypeStruct((), jnp.dtype(problem.dtype))
-    state = jax.eval_shape(functools.partial(train.start, optimizer), rate, params)
+    shadowed = any(metrics.METRICS[name].unscaled for name in shape.metrics)
+    launch = functools.partial(train.start, optimizer, shadowed=shadowed)
+    state = jax.eval_shape(launch, rate, params)
     many = functools.partial(_like, (shape.width,), by_run)
     data = _like((), replicated, problem.data())
     rates, first = many(rate), _like((), replicated, np.int32(0))
 
     def start(rate: Any, place: Any, starts: tuple[Params, Any]) -> Any:
         params, data_key = jax.tree.map(lambda leaf: leaf[place], starts)
-        return train.start(optimizer, rate, params), data_key
+        return launch(rate, params), data_key
 
     begin = jax.jit(jax.vmap(start, in_axes=(0, 0, None)), out_shardings=by_run)
     starts = _like((shape.seeds,), replicated, (params, key))

@@ -21,7 +21,7 @@ from study.types import Array, Data, Key, Params, Scalar
 
 
 class State(NamedTuple):
-    """What the next step needs: params, optimizer state, state of the shadow."""
+    """What the next step needs: params, optimizer state, the shadow's state or None."""
 
     params: Params
     optimizer: Any
@@ -40,13 +40,22 @@ def keys(seed: Array) -> Keys:
     return Keys(*jax.random.split(jax.random.fold_in(jax.random.key(0), seed)))
 
 
-def start(optimizer: Optimizer, learning_rate: Scalar, params: Params) -> State:
-    """The state before the first step."""
+def start(
+    optimizer: Optimizer, learning_rate: Scalar, params: Params, shadowed: bool = True
+) -> State:
+    """The state before the first step.
+
+    Args:
+        optimizer: the rule.
+        learning_rate: eta, possibly traced.
+        params: theta_0.
+        shadowed: also carry the unscaled counterpart; without, `unscaled` is NaN.
+    """
     shadow = _shadow(optimizer)
     return State(
         params,
         optimizer.build(learning_rate).init(params),
-        shadow.build(learning_rate).init(params) if shadow else (),
+        shadow.build(learning_rate).init(params) if shadow and shadowed else None,
     )
 
 
@@ -70,10 +79,10 @@ def step(
     decay = optax.tree.zeros_like(update) if decay is None else decay
 
     counterpart, shadow_state = _shadow(optimizer), state.shadow
-    if counterpart is not None:
+    if counterpart is not None and shadow_state is not None:
         shadow = counterpart.build(learning_rate)
-        unscaled, shadow_state = shadow.update(grad, state.shadow, state.params)
-    elif optimizer.unscaled() is not None:
+        unscaled, shadow_state = shadow.update(grad, shadow_state, state.params)
+    elif optimizer.unscaled() == optimizer:
         unscaled = update
     else:
         unscaled = optax.tree.full_like(update, jnp.nan)

@@ -6,7 +6,8 @@ from the leaves, so that both cost one pass.
 
 The zero vector has no direction: every angle or cosine with it is NaN. Elements are
 divided by their leaf's mean magnitude before they are squared, so a gradient of 1e-30
-keeps its direction in float32.
+keeps its direction in float32; subnormal elements count as the platform has them, on most
+as zero.
 """
 
 from __future__ import annotations
@@ -52,9 +53,31 @@ def size(tree: Tree, by_leaf: bool = False) -> Array:
     return _total([jnp.asarray(n, jnp.float32) for n in sizes(tree)], by_leaf)
 
 
-def count(tree: Tree, by_leaf: bool = False) -> Array:
-    """How many elements of a boolean tree are true, as a float32: exact to 2^24."""
-    return _total([jnp.sum(x.astype(jnp.float32)) for x in flat(tree)], by_leaf)
+def nonzero(tree: Tree, by_leaf: bool = False) -> Array:
+    """How many elements are not zero, as a float: exact to 2^24 in float32."""
+    return _total([jnp.sum(jnp.abs(_sign(x))) for x in flat(tree)], by_leaf)
+
+
+def opposed(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
+    """How many elements of a and b have opposite signs, as a float."""
+    pairs = zip(flat(a), flat(b), strict=True)
+    against = [jnp.sum(jnp.maximum(_sign(-x * _sign(y)), 0)) for x, y in pairs]
+    return _total(against, by_leaf)
+
+
+def spread(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
+    """max |a_i / b_i| / min |a_i / b_i|, at least 1, over elements not zero in both.
+
+    inf from 1e30 on, so where one of the two is zero alone; NaN if all are zero.
+    """
+    pairs = list(zip(flat(a), flat(b), strict=True))
+    # Maxima of quotients, without comparisons: these XLA fuses into one pass each.
+    largest = jnp.stack([jnp.max(_quotient(x, y)) for x, y in pairs])
+    inverse = jnp.stack([jnp.max(_quotient(y, x)) for x, y in pairs])
+    if not by_leaf:
+        largest, inverse = largest.max(), inverse.max()
+    ratio = largest * inverse
+    return jnp.where(ratio == 0, jnp.nan, jnp.where(ratio > 1e30, jnp.inf, ratio))
 
 
 def dot(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
@@ -74,10 +97,12 @@ def norm(tree: Tree, by_leaf: bool = False) -> Array:
     return lengths if by_leaf else _polar([lengths]).lengths[0]
 
 
-def cosine(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
-    """<a, b> / (|a| |b|), in [-1, 1]; NaN if either is zero."""
-    apart, together = _chords(a, b, by_leaf)
-    return (together - apart) / (together + apart)
+def cosine(
+    a: Tree, b: Tree, by_leaf: bool = False, *, opposite: bool = False
+) -> Array:
+    """<a, b> / (|a| |b|), or with -b, in [-1, 1]; NaN if either is zero."""
+    chord = _chord(a, b, by_leaf, -1 if opposite else 1)
+    return 1 - jnp.minimum(chord, 4) / 2
 
 
 def angle(
@@ -87,12 +112,20 @@ def angle(
 
     2 atan2(|x - y|, |x + y|) on unit vectors x and y, since the arccos of a float32
     cosine is wrong below about 1e-3 (Kahan 2006, "How futile are mindless assessments of
-    roundoff in floating-point computation?", section 12).
+    roundoff in floating-point computation?", section 12). |x + y|^2 is taken as
+    4 - |x - y|^2, which costs accuracy (1e-3) only within 1e-3 of pi.
     """
-    apart, together = _chords(a, b, by_leaf)
-    if opposite:
-        apart, together = together, apart
-    return 2 * jnp.arctan2(jnp.sqrt(apart), jnp.sqrt(together))
+    chord = _chord(a, b, by_leaf, -1 if opposite else 1)
+    return 2 * jnp.arctan2(jnp.sqrt(chord), jnp.sqrt(jnp.maximum(4 - chord, 0)))
+
+
+def _sign(x: Array) -> Array:
+    """sign(x) by arithmetic, which XLA fuses into sums on CPU; comparisons it does not."""
+    return jnp.clip(x * (1 / jnp.finfo(x.dtype).tiny), -1, 1)
+
+
+def _quotient(x: Array, y: Array) -> Array:
+    return jnp.abs(x) / jnp.maximum(jnp.abs(y), jnp.finfo(y.dtype).tiny)
 
 
 def _total(values: list[Array], by_leaf: bool) -> Array:
@@ -100,51 +133,42 @@ def _total(values: list[Array], by_leaf: bool) -> Array:
     return stacked if by_leaf else stacked.sum()
 
 
-class _Chords(NamedTuple):
-    """|x - y|^2 and |x + y|^2 of the unit vectors x and y along a and b."""
-
-    apart: Array
-    together: Array
-
-
-def _chords(a: Tree, b: Tree, by_leaf: bool) -> _Chords:
-    """By leaf, or of the whole vectors put together from the leaves.
+def _chord(a: Tree, b: Tree, by_leaf: bool, sign: int) -> Array:
+    """|x - sign y|^2 of the unit vectors x, y along a and b, by leaf or of the whole.
 
     Let leaf l hold the shares p and q of the lengths of a and b. For unit vectors x, y
-    along the leaves, |p x - q y|^2 = (p - q)^2 + p q |x - y|^2, and the same with plus.
+    along the leaves, |p x - q y|^2 = (p - q)^2 + p q |x - y|^2.
     """
     one, other = _polar(flat(a)), _polar(flat(b))
-    pairs = list(zip(one.units, other.units, strict=True))
-    apart = jnp.stack([jnp.sum(jnp.square(x - y)) for x, y in pairs])
-    together = jnp.stack([jnp.sum(jnp.square(x + y)) for x, y in pairs])
-    if by_leaf:
-        return _Chords(apart, together)
-    p, q = _polar([one.lengths]).units[0], _polar([other.lengths]).units[0]
-    both, rest = p * q, jnp.square(p - q)
-    empty = both == 0  # a leaf without direction on one side adds its share alone
-    return _Chords(
-        jnp.sum(jnp.where(empty, rest, rest + both * apart)),
-        jnp.sum(jnp.where(empty, rest, rest + both * together)),
+    pairs = enumerate(zip(flat(a), flat(b), strict=True))
+    chords = jnp.stack(
+        [
+            jnp.sum(jnp.square(x * one.factors[i] - y * (sign * other.factors[i])))
+            for i, (x, y) in pairs
+        ]
     )
+    if by_leaf:
+        return chords
+    p, q = (t.lengths * _polar([t.lengths]).factors[0] for t in (one, other))
+    both, rest = p * q, jnp.square(p - q)
+    # A leaf without direction on one side adds its share of the other alone.
+    return jnp.sum(jnp.where(both == 0, rest, rest + both * chords))
 
 
 class _Polar(NamedTuple):
-    """Vectors as lengths [leaf] and unit vectors, NaN where the length is zero."""
+    """Lengths, and the factors that make unit vectors: NaN for the zero vector. [leaf]"""
 
     lengths: Array
-    units: list[Array]
+    factors: Array
 
 
 def _polar(vectors: list[Array]) -> _Polar:
-    kind = vectors[0].dtype
-    elements = jnp.asarray([x.size for x in vectors], kind)
+    """Each sum is a pass of its own over the vectors and stores none of them."""
+    kind = jnp.finfo(vectors[0].dtype)
+    elements = jnp.asarray([x.size for x in vectors], kind.dtype)
     means = jnp.stack([jnp.sum(jnp.abs(x)) for x in vectors]) / elements
-    # Far from the ends of the range, where an approximate quotient overflows.
-    end = 2.0**900 if kind == jnp.float64 else 2.0**100
-    means = jnp.clip(means, 1 / end, end)
     # Of a vector known at compile time, XLA would take the factor out of the squares.
-    means = jax.lax.optimization_barrier(means)
-    shrunk = [x / means[i] for i, x in enumerate(vectors)]
-    roots = jnp.sqrt(jnp.stack([jnp.sum(jnp.square(x)) for x in shrunk]))
-    inverse = 1 / roots
-    return _Polar(means * roots, [x * inverse[i] for i, x in enumerate(shrunk)])
+    means = jax.lax.optimization_barrier(jnp.clip(means, kind.tiny, 1 / kind.tiny))
+    squares = [jnp.sum(jnp.square(x / means[i])) for i, x in enumerate(vectors)]
+    roots = jnp.sqrt(jnp.stack(squares))
+    return _Polar(means * roots, 1 / means / roots)

@@ -181,3 +181,11 @@ def test_a_nan_in_the_update_is_not_hidden():
     lost = step._replace(update={"w": jnp.asarray([jnp.nan, 1.0])})
     values = metrics.measure(("effective_rate", "angle", "update_norm"), lost)
     assert all(np.all(np.isnan(value)) for value in values.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_metric_says_whether_it_reads_the_unscaled_update(name):
+    step = random_step()
+    lost = step._replace(unscaled=jax.tree.map(lambda m: m * jnp.nan, step.unscaled))
+    same = np.array_equal(measure(NAMES, step)[name], measure(NAMES, lost)[name])
+    assert same != METRICS[name].unscaled
