@@ -123,9 +123,7 @@ def late(metric: str, rule: str, *, quadratic: bool = False) -> Measure:
     return measure
 
 
-def _late(
-    results: Results, metric: str, rule: str, quadratic: bool = False
-) -> np.ndarray:
+def _late(results: Results, metric: str, rule: str, quadratic: bool = False) -> np.ndarray:
     problem = results.experiment.problems[int(quadratic)]
     record = results.selected(problem)[metric].sel(optimizer=rule)
     return np.degrees(statistics.late(record.values))
@@ -143,16 +141,14 @@ def sign_like_start(results: Results) -> Estimate:
     first = results.selected(results.experiment.problem).sel(optimizer="Adam")
     first = first.isel(step=0)
     expected = np.sqrt(first["density"] / (1 - first["zero_share"]))
-    return statistics.bootstrap(np.abs(first["alignment"] - expected).values)
+    return statistics.bootstrap(np.abs((first["alignment"] - expected).values))
 
 
 def gain(results: Results) -> Estimate:
     """Final test loss of SGD minus that of Adam, seed by seed."""
     final = results.selected(results.experiment.problem)["test_loss"]
-    final = final.isel(evaluation=-1)
-    return statistics.paired(
-        final.sel(optimizer="SGD").values, final.sel(optimizer="Adam").values
-    )
+    sgd, adam = (final.isel(evaluation=-1).sel(optimizer=n).values for n in ("SGD", "Adam"))
+    return statistics.paired(sgd, adam)
 
 
 def early_layers(results: Results) -> Estimate:
@@ -284,24 +280,20 @@ def _draw_leaves(results: Results) -> Figure:
     dataset = results.selected(problem)
     entries = results.experiment.optimizers
     figure, axes = figures.panels(1, 2, height=2.9)
-    names = [_leaf_name(leaf) for leaf in dataset.leaf.values]
-    image = None
-    for panel, metric, title in zip(
-        axes[0],
-        ("angle", "rescaling_angle"),
-        ("a  Angle from $-g$", "b  Angle from the unscaled update"),
-        strict=True,
-    ):
+    columns = ["whole", *map(_leaf_name, dataset.leaf.values)]
+    titles = {
+        "angle": "a  Angle from $-g$",
+        "rescaling_angle": "b  Angle from the unscaled update",
+    }
+    for panel, (metric, title) in zip(axes[0], titles.items(), strict=True):
         values = np.stack([_by_leaf(dataset, metric, entry) for entry in entries])
-        rows = [entry.title for entry in entries] if metric == "angle" else [""] * len(
-            entries
-        )
-        columns = ["whole", *names]
+        rows = [entry.title if panel is axes[0, 0] else "" for entry in entries]
         image = figures.heat_table(panel, values, rows, columns, low=0, high=90)
         panel.set_title(title)
         panel.axvline(1, color="white", lw=3)
-    label = f"degrees, {problem.label}, last quarter"
-    figure.colorbar(image, ax=axes, label=label, ticks=range(0, 91, 30))
+        if panel is axes[0, -1]:
+            label = f"degrees, {problem.label}, last quarter"
+            figure.colorbar(image, ax=axes, label=label, ticks=range(0, 91, 30))
     return figure
 
 
@@ -350,8 +342,13 @@ def _draw_grid(axes: Axes, dataset: xr.Dataset, looks: dict[str, dict]) -> None:
         axes.plot(rates[best], shown[best], "o", ms=9, mfc="none", mec=look["color"])
     axes.set(xscale="log", yscale="log", ylim=(None, 1.3 * top))
     axes.text(
-        0.02, 0.98, "top: diverged or worse", transform=axes.transAxes, va="top",
-        fontsize=7, color="#555555",
+        0.02,
+        0.98,
+        "top: diverged or worse",
+        transform=axes.transAxes,
+        va="top",
+        fontsize=7,
+        color="#555555",
     )
 
 

@@ -19,7 +19,7 @@ Cost.       Half a minute on two CPU cores, nearly all of it compilation.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -81,13 +81,13 @@ PRESETS = {
 KEPT = ("angle", "alignment", "anisotropy", "update_elements")
 
 
-def bound(spread: np.ndarray) -> np.ndarray:
+def bound(spread: Any) -> Any:
     """The smallest cosine of g and s * g over positive s with max s / min s = spread.
 
     Kantorovich's inequality; attained by two elements of size 1 and sqrt(spread) whose
     factors are `spread` and 1.
     """
-    return 2 * np.sqrt(spread) / (1 + spread)
+    return 2 * spread**0.5 / (1 + spread)
 
 
 def _exact(value: float) -> Estimate:
@@ -178,7 +178,7 @@ SIGN_COLOUR = "#000000"
 
 
 def _degrees(dataset: xr.Dataset) -> xr.DataArray:
-    return np.degrees(dataset["angle"].isel(step=0))
+    return dataset["angle"].isel(step=0) * (180 / np.pi)
 
 
 def _draw_plane(axes: Axes, vectors: list[np.ndarray], names: list[str]) -> None:
@@ -187,11 +187,13 @@ def _draw_plane(axes: Axes, vectors: list[np.ndarray], names: list[str]) -> None
     angle = np.arccos(np.clip(units[0] @ units[1], -1, 1))
     turns = (np.pi / 4 - angle / 2, np.pi / 4 + angle / 2)
     for turn, name, colour in zip(turns, names, COLOURS, strict=True):
-        end = np.array([np.cos(turn), np.sin(turn)])
+        end = (float(np.cos(turn)), float(np.sin(turn)))
         axes.annotate(
             "", end, (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2}
         )
-        axes.text(*(1.05 * end), name, color=colour, va="center", fontweight="bold")
+        axes.text(
+            1.05 * end[0], 1.05 * end[1], name, color=colour, va="center", fontweight="bold"
+        )
     arc = np.linspace(*turns, 50)
     axes.plot(0.5 * np.cos(arc), 0.5 * np.sin(arc), color="#555555", lw=1)
     axes.text(0.4, 0.4, f"{np.degrees(angle):.2f}°", ha="left", va="bottom")
@@ -245,7 +247,12 @@ def _draw_law(axes: Axes, results: Results) -> None:
     entry = optimizers.Adam() if optimizers.Adam() in entries else entries[-1]
     points = results.selected(cloud).sel(optimizer=str(entry)).isel(step=0)
     axes.plot(
-        points.anisotropy, points.alignment, ".", color="#999999", ms=3, rasterized=True,
+        points.anisotropy,
+        points.alignment,
+        ".",
+        color="#999999",
+        ms=3,
+        rasterized=True,
         label=f"{entry.title} on random gradients",
     )
     for problem, colour, marker in zip((first, second), COLOURS, "os", strict=True):

@@ -16,11 +16,13 @@ Cost.       Two minutes on two CPU cores. PyTorch is compared where it is instal
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -159,7 +161,7 @@ def python_loop(steps: int) -> Timed:
 
 def torch_loop(steps: int) -> Timed:
     """One run: an ordinary PyTorch training loop, at its best number of threads."""
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     from study import devices
     from study.data import digits
@@ -198,7 +200,8 @@ def torch_loop(steps: int) -> Timed:
 
 def compare(name: str, one: Timed, against: str, other: Timed, pairs: int) -> Row:
     """Times both alternately, after one warm-up each."""
-    one(), other()
+    one()
+    other()
     rates = np.array([[_rate(one), _rate(other)] for _ in range(pairs)])
     ratios = rates[:, 0] / rates[:, 1]
     return Row(

@@ -135,7 +135,9 @@ def _registry() -> Any:
 
 
 def _help(module: ModuleType, problems: list[str]) -> str:
-    swaps = ", ".join(f"--{name.replace('_', '-')} 'Name(field=value)'" for name in problems)
+    swaps = ", ".join(
+        f"--{name.replace('_', '-')} 'Name(field=value)'" for name in problems
+    )
     return (
         f"{sections(module)['Question']} Replace a problem as a whole with {swaps};"
         f" problems: {', '.join(PROBLEMS)}. Optimizers: {', '.join(OPTIMIZERS)}."

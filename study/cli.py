@@ -7,7 +7,6 @@ PREDICTIONS, KEPT and `draw`. Arguments are read before jax is imported.
 from __future__ import annotations
 
 import csv
-import dataclasses
 import importlib
 import io
 import json

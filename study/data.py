@@ -34,13 +34,16 @@ def digits() -> Splits:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    bunch = load_digits()
-    inputs, labels = bunch.data / 16.0, bunch.target.astype(np.int32)  # type: ignore
+    pixels, classes = load_digits(return_X_y=True)
+    inputs, labels = np.asarray(pixels) / 16.0, np.asarray(classes, np.int32)
     held, seed = 360, 0
-    x, x_test, y, y_test = train_test_split(
-        inputs, labels, test_size=held, random_state=seed, stratify=labels
+    places = np.arange(len(labels))
+    rest, test = train_test_split(
+        places, test_size=held, random_state=seed, stratify=labels
     )
-    x, x_validation, y, y_validation = train_test_split(
-        x, y, test_size=held, random_state=seed, stratify=y
+    train, validation = train_test_split(
+        rest, test_size=held, random_state=seed, stratify=labels[rest]
     )
-    return Splits(Split(x, y), Split(x_validation, y_validation), Split(x_test, y_test))
+    return Splits(
+        *(Split(inputs[part], labels[part]) for part in (train, validation, test))
+    )

@@ -39,7 +39,10 @@ def prepare(platform: str | None = None) -> None:
     except RuntimeError:
         found = None
     if found != platform:
-        remedy = {"gpu": "; install the extra `cuda`", "tpu": "; install the extra `tpu`"}
+        remedy = {
+            "gpu": "; install the extra `cuda`",
+            "tpu": "; install the extra `tpu`",
+        }
         raise UserError(
             f"--platform {platform}: no such device here{remedy.get(platform, '')}"
             ", or leave --platform away"

@@ -108,9 +108,7 @@ class Experiment(Spec):
     @property
     def seed_numbers(self) -> range:
         """The reported seeds, then those for selection."""
-        return range(
-            self.first_seed, self.first_seed + self.seeds + self.selection_seeds
-        )
+        return range(self.first_seed, self.first_seed + self.seeds + self.selection_seeds)
 
 
 def log_grid(low: int, high: int, per_decade: int = 1) -> tuple[float, ...]:

@@ -54,7 +54,7 @@ def style() -> Iterator[None]:
     """The house style, for making and for writing a figure alike."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(STYLE)
+        mpl.rcParams.update(STYLE)  # pyright: ignore
         yield
 
 

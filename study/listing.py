@@ -32,7 +32,10 @@ def refuse_unknown_module(package: str) -> None:
         return
     from study.catalogue import did_you_mean
 
-    print(f"error: unknown experiment {name!r}{did_you_mean(name, names())}", file=sys.stderr)
+    print(
+        f"error: unknown experiment {name!r}{did_you_mean(name, names())}",
+        file=sys.stderr,
+    )
     sys.exit(2)
 
 

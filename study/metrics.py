@@ -208,7 +208,7 @@ def density(step: Step, by_leaf: bool) -> Array:
     unscaled=True,
 )
 def anisotropy(step: Step, by_leaf: bool) -> Array:
-    """max |s| / min |s| of the rescaling s = u / unscaled, at least 1.
+    """Max |s| / min |s| of the rescaling s = u / unscaled, at least 1.
 
     Over elements that are not 0 in both; inf if one of them is 0 in u alone and does not
     move, NaN if there are none. An element-wise rescaling of spread k cannot turn a
@@ -231,7 +231,7 @@ def effective_rate(step: Step, by_leaf: bool) -> Array:
 
 @metric(label="Elements of $u$", by_leaf=False, axis="element")
 def update_elements(step: Step, by_leaf: bool) -> Array:
-    """u itself, flattened: for problems of a few elements."""
+    """U itself, flattened: for problems of a few elements."""
     del by_leaf
     return jnp.concatenate(trees.flat(step.update))
 

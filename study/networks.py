@@ -6,6 +6,7 @@ nested dict. A network of any other library fits if it offers the same two funct
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -71,7 +72,7 @@ class MLP(nnx.Module):
                 precision=jax.lax.Precision.HIGHEST,
                 rngs=rngs,
             )
-            for into, out in zip(sizes[:-1], sizes[1:], strict=True)
+            for into, out in itertools.pairwise(sizes)
         )
 
     def __call__(self, x: Array) -> Array:

@@ -60,14 +60,16 @@ def select(dataset: xr.Dataset) -> xr.Dataset:
     picks, edges = np.zeros(shape[0], int), np.zeros(shape[0], np.int32)
     found = np.ones(shape[0], bool)
     if name := dataset.attrs["selects"]:
-        end = reported[name].isel(evaluation=-1).transpose(
-            "optimizer", "learning_rate", "seed"
+        end = (
+            reported[name]
+            .isel(evaluation=-1)
+            .transpose("optimizer", "learning_rate", "seed")
         )
         diverged = 1 - np.isfinite(end.values).mean(-1)
         final = chosen[name].isel(evaluation=-1)
         for i, values in enumerate(final.transpose(*end.dims).values):
             selection = statistics.select(values)
-            picks[i], edges[i] = selection.index, selection.at_edge
+            picks[i], edges[i] = selection.place, selection.at_edge
             found[i] = selection.found
             objective[i] = selection.objective
     elif shape[1] > 1:

@@ -35,9 +35,7 @@ MANIFEST, RECORDS, PUBLISHED = "manifest.json", "records", "records.nc"
 # Writing ------------------------------------------------------------------------------
 
 
-def prepare(
-    folder: Path, name: str, experiment: Experiment, preset: str
-) -> dict[str, Any]:
+def prepare(folder: Path, name: str, experiment: Experiment, preset: str) -> dict[str, Any]:
     """The manifest of a folder that may be new; it must belong to this experiment.
 
     Raises:
@@ -218,7 +216,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise UserError(
                 f"{path} has schema {manifest['schema']}, this code reads {SCHEMA}"
             )
-        manifest["spec"], manifest["cells"].items(), manifest["experiment"]
+        for key in ("spec", "cells"):
+            manifest[key].items()
+        str(manifest["experiment"])
     except FileNotFoundError:
         raise UserError(f"no results in {folder}: there is no {MANIFEST}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -241,7 +241,9 @@ def to_bytes(dataset: xr.Dataset, pack: bool = False) -> bytes:
     for name, array in dataset.data_vars.items():
         if pack and array.attrs.get("units") == "radian":
             encoding[str(name)] = {
-                "dtype": "int16", "scale_factor": 1e-4, "_FillValue": -32768
+                "dtype": "int16",
+                "scale_factor": 1e-4,
+                "_FillValue": -32768,
             }
         elif pack and array.dtype == np.float64:
             encoding[str(name)] = {"dtype": "float32"}

@@ -44,8 +44,6 @@ def run(
             if share < 1:  # done is what is stored
                 watch(cell, index, share)
 
-        dataset, cost = sweep.run_cell(
-            experiment, cell.problem, cell.optimizer, within
-        )
+        dataset, cost = sweep.run_cell(experiment, cell.problem, cell.optimizer, within)
         results.write_cell(folder, manifest, cell, dataset, cost, environment)
         watch(cell, index, 1.0)

@@ -73,9 +73,10 @@ def check(value: Any, hint: Any, where: str) -> Any:
         return tuple(check(item, get_args(hint)[0], where) for item in value)
     elif hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    elif isinstance(value, bool) and hint is not bool:
+        pass  # True is no number here
     elif isinstance(hint, type) and isinstance(value, hint):
-        if not (isinstance(value, bool) and hint is not bool):
-            return value
+        return value
     name = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
     raise UserError(f"{where} = {value!r}: must be {name}")
 

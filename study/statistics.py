@@ -27,13 +27,13 @@ class Selection(NamedTuple):
     """The selected learning rate.
 
     Attributes:
-        index: on the grid; 0 where nothing could be selected.
+        place: on the grid; 0 where nothing could be selected.
         objective: [learning_rate], the median over selection seeds, inf if not finite.
         at_edge: the best value lies at an end of the grid, so a better one may lie beyond.
         found: some run stayed finite.
     """
 
-    index: int
+    place: int
     objective: np.ndarray
     at_edge: bool
     found: bool
@@ -46,10 +46,10 @@ def select(objective: np.ndarray) -> Selection:
         objective: [learning_rate, seed], smaller is better; non-finite is the worst.
     """
     medians = np.median(worst(objective), axis=1)
-    index = int(np.argmin(medians))
-    found = bool(np.isfinite(medians[index]))
-    at_edge = len(medians) > 1 and index in (0, len(medians) - 1)
-    return Selection(index, medians, found and at_edge, found)
+    place = int(np.argmin(medians))
+    found = bool(np.isfinite(medians[place]))
+    at_edge = len(medians) > 1 and place in (0, len(medians) - 1)
+    return Selection(place, medians, found and at_edge, found)
 
 
 def worst(values: np.ndarray) -> np.ndarray:
@@ -69,9 +69,7 @@ def bootstrap(values: np.ndarray, seed: int = 0) -> Estimate:
     if values.size == 0 or np.isnan(values).any():
         return Estimate(np.nan, np.nan, np.nan, values.size)
     low, high = band(values[:, None], seed)
-    return Estimate(
-        float(np.median(values)), float(low[0]), float(high[0]), values.size
-    )
+    return Estimate(float(np.median(values)), float(low[0]), float(high[0]), values.size)
 
 
 def band(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -140,7 +140,8 @@ def _run(
         state, keys = programs.start(rates, places, starts)
         done = lambda share, i=i: progress((i + share) / len(chunks))  # noqa: E731
         part = _run_chunk(programs, shape, data, rates, keys, state, done)
-        parts.append(jax.tree.map(lambda leaf, n=len(chunk): leaf[:n], part))
+        whole = slice(len(chunk))
+        parts.append(jax.tree.map(lambda leaf, whole=whole: leaf[whole], part))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
@@ -156,9 +157,7 @@ def _run_chunk(
     """Records and evaluations of `width` runs, [run, step or evaluation, ...]."""
     evaluations, records, first = [programs.evaluate(data, state.params)], [], 0
     for i, steps in enumerate(shape.segments):
-        state, record = programs.segments[steps](
-            data, rates, keys, state, np.int32(first)
-        )
+        state, record = programs.segments[steps](data, rates, keys, state, np.int32(first))
         first += steps
         records.append(record)
         evaluations.append(programs.evaluate(data, state.params))

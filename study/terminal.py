@@ -1,4 +1,4 @@
-"""What a run shows in a terminal: progress, verdicts, files, and the list of experiments."""
+"""What a run shows in a terminal: progress, verdicts, files."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ VERDICT_STYLE = {"holds": "green", "fails": "red"}
 
 
 @contextlib.contextmanager
-def watch(
-    experiment: Experiment, todo: Sequence[CellName], quiet: bool
-) -> Iterator[Watch]:
+def watch(experiment: Experiment, todo: Sequence[CellName], quiet: bool) -> Iterator[Watch]:
     """A function that shows progress: a bar, or a line a cell in logs."""
     console = Console()
     if quiet or not console.is_terminal:

@@ -109,9 +109,7 @@ def segment(
     Returns:
         The state after the last step, and records [ceil(steps / record_every), ...].
     """
-    advance = functools.partial(
-        step, problem, optimizer, data, learning_rate, data_key
-    )
+    advance = functools.partial(step, problem, optimizer, data, learning_rate, data_key)
     slot = functools.partial(_slot, advance, names)
     whole, rest = divmod(steps, record_every)
     starts = first + record_every * jnp.arange(whole)

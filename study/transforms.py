@@ -15,7 +15,7 @@ class InterpolatedAverageState(NamedTuple):
 
 
 def interpolated_average(b1: float, b2: float) -> optax.GradientTransformation:
-    """c = b1 mu + (1 - b1) g, where mu <- b2 mu + (1 - b2) g afterwards, mu_0 = 0.
+    """C = b1 mu + (1 - b1) g, where mu <- b2 mu + (1 - b2) g afterwards, mu_0 = 0.
 
     The vector whose sign Lion takes (Chen et al. 2023, arXiv:2302.06675, Algorithm 2);
     `optax.scale_by_lion` is sign(c).

@@ -12,6 +12,7 @@ as zero.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -34,12 +35,12 @@ def flat(tree: Tree) -> list[Array]:
 
 
 def scale(factor: Any, tree: Tree) -> Tree:
-    """factor * tree, in the dtype of each leaf."""
+    """Factor * tree, in the dtype of each leaf."""
     return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), tree)
 
 
 def subtract(a: Tree, b: Tree) -> Tree:
-    """a - b."""
+    """A - b."""
     return jax.tree.map(jnp.subtract, a, b)
 
 
@@ -55,13 +56,14 @@ def size(tree: Tree, by_leaf: bool = False) -> Array:
 
 def nonzero(tree: Tree, by_leaf: bool = False) -> Array:
     """How many elements are not zero, as a float: exact to 2^24 in float32."""
-    return _total([jnp.sum(jnp.abs(_sign(x))) for x in flat(tree)], by_leaf)
+    return _total([jnp.sum(jnp.abs(jnp.sign(x))) for x in flat(tree)], by_leaf)
 
 
 def opposed(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
     """How many elements of a and b have opposite signs, as a float."""
     pairs = zip(flat(a), flat(b), strict=True)
-    against = [jnp.sum(jnp.maximum(_sign(-x * _sign(y)), 0)) for x, y in pairs]
+    # Arithmetic on signs, for XLA fuses that into sums on CPU and comparisons not.
+    against = [jnp.sum(jnp.maximum(-jnp.sign(x) * jnp.sign(y), 0)) for x, y in pairs]
     return _total(against, by_leaf)
 
 
@@ -71,9 +73,10 @@ def spread(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
     inf from 1e30 on, so where one of the two is zero alone; NaN if all are zero.
     """
     pairs = list(zip(flat(a), flat(b), strict=True))
-    # Maxima of quotients, without comparisons: these XLA fuses into one pass each.
-    largest = jnp.stack([jnp.max(_quotient(x, y)) for x, y in pairs])
-    inverse = jnp.stack([jnp.max(_quotient(y, x)) for x, y in pairs])
+    largest = jnp.stack([jnp.max(_quotient(x, y, jnp.abs)) for x, y in pairs])
+    # |x| spelt otherwise, so that XLA stores neither: one pass for each maximum.
+    other = lambda x: jnp.maximum(x, -x)  # noqa: E731
+    inverse = jnp.stack([jnp.max(_quotient(y, x, other)) for x, y in pairs])
     if not by_leaf:
         largest, inverse = largest.max(), inverse.max()
     ratio = largest * inverse
@@ -97,17 +100,13 @@ def norm(tree: Tree, by_leaf: bool = False) -> Array:
     return lengths if by_leaf else _polar([lengths]).lengths[0]
 
 
-def cosine(
-    a: Tree, b: Tree, by_leaf: bool = False, *, opposite: bool = False
-) -> Array:
+def cosine(a: Tree, b: Tree, by_leaf: bool = False, *, opposite: bool = False) -> Array:
     """<a, b> / (|a| |b|), or with -b, in [-1, 1]; NaN if either is zero."""
     chord = _chord(a, b, by_leaf, -1 if opposite else 1)
     return 1 - jnp.minimum(chord, 4) / 2
 
 
-def angle(
-    a: Tree, b: Tree, by_leaf: bool = False, *, opposite: bool = False
-) -> Array:
+def angle(a: Tree, b: Tree, by_leaf: bool = False, *, opposite: bool = False) -> Array:
     """The angle between a and b, or -b, in radians, in [0, pi]; NaN if either is zero.
 
     2 atan2(|x - y|, |x + y|) on unit vectors x and y, since the arccos of a float32
@@ -119,13 +118,9 @@ def angle(
     return 2 * jnp.arctan2(jnp.sqrt(chord), jnp.sqrt(jnp.maximum(4 - chord, 0)))
 
 
-def _sign(x: Array) -> Array:
-    """sign(x) by arithmetic, which XLA fuses into sums on CPU; comparisons it does not."""
-    return jnp.clip(x * (1 / jnp.finfo(x.dtype).tiny), -1, 1)
-
-
-def _quotient(x: Array, y: Array) -> Array:
-    return jnp.abs(x) / jnp.maximum(jnp.abs(y), jnp.finfo(y.dtype).tiny)
+def _quotient(x: Array, y: Array, magnitude: Callable[[Array], Array]) -> Array:
+    """|x / y|, 0 where both are zero."""
+    return magnitude(x) / jnp.maximum(magnitude(y), jnp.finfo(y.dtype).tiny)
 
 
 def _total(values: list[Array], by_leaf: bool) -> Array:
@@ -156,7 +151,7 @@ def _chord(a: Tree, b: Tree, by_leaf: bool, sign: int) -> Array:
 
 
 class _Polar(NamedTuple):
-    """Lengths, and the factors that make unit vectors: NaN for the zero vector. [leaf]"""
+    """Lengths, and factors that make unit vectors (NaN for zero vectors), [leaf]."""
 
     lengths: Array
     factors: Array

@@ -7,10 +7,10 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=1 " + os.environ.get
     "XLA_FLAGS", ""
 )
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import pytest
 
-from study import devices  # noqa: E402
+from study import devices
 
 devices.prepare()
 jax.config.update("jax_numpy_rank_promotion", "raise")

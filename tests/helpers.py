@@ -23,8 +23,7 @@ def tree_of(values, shapes=SHAPES):
     sizes = [int(np.prod(shape)) for shape in leaves]
     parts = np.split(np.asarray(values, np.float32), np.cumsum(sizes)[:-1])
     arrays = [
-        jnp.asarray(part.reshape(shape))
-        for part, shape in zip(parts, leaves, strict=True)
+        jnp.asarray(part.reshape(shape)) for part, shape in zip(parts, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, arrays)
 

@@ -82,7 +82,10 @@ def test_experiments_do_not_import_each_other():
     for path in (ROOT / "experiments").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom | ast.Import):
-                names = [getattr(node, "module", None) or "", *(a.name for a in node.names)]
+                names = [
+                    getattr(node, "module", None) or "",
+                    *(a.name for a in node.names),
+                ]
                 assert not any(name.startswith("experiments") for name in names), path
 
 

@@ -176,7 +176,12 @@ def test_the_list_names_every_experiment():
 def test_help_is_generated_and_quick():
     run = shell("-X", "importtime", "-m", NAME, "--help")
     assert run.returncode == 0
-    for option in ("--problem.width", "--quadratic.condition", "--steps", "--optimizers"):
+    for option in (
+        "--problem.width",
+        "--quadratic.condition",
+        "--steps",
+        "--optimizers",
+    ):
         assert option in run.stdout
     assert " jax\n" not in run.stderr  # the import log
 
@@ -185,7 +190,11 @@ def test_an_interrupted_run_keeps_its_cells_and_goes_on():
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", NAME, *TINY, "--optimizers", "SGD", "Momentum"]
     run = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     assert run.stdout is not None
     first = run.stdout.readline()

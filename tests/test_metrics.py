@@ -108,9 +108,7 @@ def test_plain_sgd_keeps_the_direction(learning_rate):
 def test_sign_rules_forget_the_ratios(optimizer, grad, degrees):
     values = measure(NAMES, first_step(optimizer, grad))
     np.testing.assert_allclose(np.degrees(values["angle"]), degrees, atol=1e-3)
-    np.testing.assert_allclose(
-        values["alignment"], np.sqrt(values["density"]), rtol=1e-6
-    )
+    np.testing.assert_allclose(values["alignment"], np.sqrt(values["density"]), rtol=1e-6)
 
 
 def test_adagrad_on_the_first_step_divides_by_its_start_and_its_gradient():
@@ -161,7 +159,13 @@ def test_the_kantorovich_bound_is_attained():
 
 def test_undefined_is_nan():
     values = measure(NAMES, first_step(SGD(), [0.0, 0.0, 0.0]))
-    undefined = ("alignment", "angle", "rescaling_angle", "sign_agreement", "norm_ratio")
+    undefined = (
+        "alignment",
+        "angle",
+        "rescaling_angle",
+        "sign_agreement",
+        "norm_ratio",
+    )
     for name in (*undefined, "density", "anisotropy", "relative_update"):
         assert np.isnan(values[name]), name
     assert np.all(np.isnan(values["effective_rate"]))

@@ -31,9 +31,7 @@ FACTORIES = {
     SGD(): lambda lr: optax.sgd(lr),
     Momentum(): lambda lr: optax.sgd(lr, momentum=0.9),
     Nesterov(): lambda lr: optax.sgd(lr, momentum=0.9, nesterov=True),
-    NormalisedGD(): lambda lr: optax.chain(
-        optax.normalize_by_update_norm(), optax.sgd(lr)
-    ),
+    NormalisedGD(): lambda lr: optax.chain(optax.normalize_by_update_norm(), optax.sgd(lr)),
     SignDescent(): lambda lr: optax.sign_sgd(lr),
     Adagrad(): lambda lr: optax.adagrad(lr),
     RMSProp(): lambda lr: optax.rmsprop(
@@ -93,9 +91,10 @@ def test_closed_loop_runs_equal_a_python_loop_in_float64(optimizer):
         keys = train.keys(jnp.asarray(3, jnp.int32))
         params = problem.init(keys.init)
         state = train.start(optimizer, RATE, params)
+        first = jnp.asarray(0, jnp.int32)
         run = jax.jit(
             lambda rate, state: train.segment(
-                problem, optimizer, (), STEPS, STEPS, data, rate, keys.data, state, 0
+                problem, optimizer, (), STEPS, STEPS, data, rate, keys.data, state, first
             )
         )
         ours = vector(run(jnp.float64(RATE), state)[0].params)
@@ -142,9 +141,7 @@ def test_the_counterpart_rescales_nothing(optimizer):
     assert counterpart is None or counterpart.unscaled() == counterpart
 
 
-@pytest.mark.parametrize(
-    "optimizer", [o for o in EVERY_OPTIMIZER if o.unscaled()], ids=str
-)
+@pytest.mark.parametrize("optimizer", [o for o in EVERY_OPTIMIZER if o.unscaled()], ids=str)
 def test_a_scalar_rule_multiplies_its_counterpart_by_one_number(optimizer):
     """Scalar rules: update and unscaled are parallel; the others keep the signs."""
     step = first_step(optimizer, [3.0, -0.5, 2.0])

@@ -1,6 +1,7 @@
 import dataclasses
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from study.problems import PROBLEMS, Digits, NoisyQuadratic, RandomGradient
 @pytest.mark.parametrize("problem", EVERY_PROBLEM, ids=str)
 def test_a_problem_is_a_function_of_its_fields_and_a_key(problem, key):
     twin = type(problem)(**{f.name: getattr(problem, f.name) for f in fields(problem)})
-    for one, other in ((problem.data(), twin.data()), (problem.init(key), twin.init(key))):
+    for one, other in (
+        (problem.data(), twin.data()),
+        (problem.init(key), twin.init(key)),
+    ):
         jax.tree.map(np.testing.assert_array_equal, one, other)
     batches = [p.sample(p.data(), key) for p in (problem, twin)]
     jax.tree.map(np.testing.assert_array_equal, *batches)

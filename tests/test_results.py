@@ -31,7 +31,13 @@ def folder(tmp_path_factory):
 
 def test_records_come_back_as_one_labelled_dataset(folder):
     loaded = results.load(folder)
-    assert loaded.angle.dims == ("problem", "optimizer", "learning_rate", "seed", "step")
+    assert loaded.angle.dims == (
+        "problem",
+        "optimizer",
+        "learning_rate",
+        "seed",
+        "step",
+    )
     assert loaded.effective_rate.sizes["quantile"] == 5
     assert loaded.angle.dtype == np.float32
     assert loaded.optimizer.values.tolist() == ["SGD", "Adam"]

@@ -70,13 +70,19 @@ def test_differences_name_the_fields():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: OPTIMIZERS["Adma"], ["unknown optimizer 'Adma'", "did you mean 'Adam'"]),
+        (
+            lambda: OPTIMIZERS["Adma"],
+            ["unknown optimizer 'Adma'", "did you mean 'Adam'"],
+        ),
         (lambda: PROBLEMS["digit"], ["unknown problem 'digit'", "'Digits'"]),
         (lambda: Adam(b1="x"), ["Adam.b1 = 'x'", "float"]),  # type: ignore[arg-type]
         (lambda: Digits(width=True), ["Digits.width"]),
         (lambda: Digits(width=0), ["Digits.width = 0", "at least 1"]),
         (lambda: Digits(activation="rleu"), ["Digits.activation"]),  # type: ignore
-        (lambda: OPTIMIZERS.parse("Adam(b3=1)", spec.construct), ["'b3'", "did you mean 'b"]),
+        (
+            lambda: OPTIMIZERS.parse("Adam(b3=1)", spec.construct),
+            ["'b3'", "did you mean 'b"],
+        ),
         (lambda: OPTIMIZERS.parse("Adam(", spec.construct), ["cannot read"]),
         (lambda: OPTIMIZERS.parse("Adam(print())", spec.construct), ["cannot read"]),
         (lambda: OPTIMIZERS.parse("Adam(b1=f())", spec.construct), ["cannot read"]),

@@ -15,13 +15,13 @@ VALUES = arrays(np.float64, 9, elements=st.floats(-1e6, 1e6))
 
 def test_the_smallest_median_is_selected():
     found = statistics.select(np.array([[3.0, 3, 0], [1, 2, 9], [5, 5, 5]]))
-    assert (found.index, found.at_edge, found.found) == (1, False, True)
+    assert (found.place, found.at_edge, found.found) == (1, False, True)
     np.testing.assert_array_equal(found.objective, [3, 2, 5])
 
 
 def test_what_is_not_finite_is_the_worst_and_never_chosen():
     found = statistics.select(np.array([[np.nan, np.nan], [2, 2], [-np.inf, np.inf]]))
-    assert found.index == 1
+    assert found.place == 1
     assert found.objective[0] == np.inf
 
 

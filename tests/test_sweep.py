@@ -84,9 +84,7 @@ def test_batches_do_not_depend_on_optimizer_or_rate(optimizer):
     keys, arrays = train.keys(jnp.asarray(0, jnp.int32)), problem.data()
     params = problem.init(keys.init)
     state = train.start(optimizer, 0.5, params)
-    _, step = train.step(
-        problem, optimizer, arrays, 0.5, keys.data, state, jnp.asarray(7)
-    )
+    _, step = train.step(problem, optimizer, arrays, 0.5, keys.data, state, jnp.asarray(7))
     batch = problem.sample(arrays, jax.random.fold_in(keys.data, 7))
     np.testing.assert_array_equal(step.loss, problem.loss(params, batch))
 

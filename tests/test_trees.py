@@ -24,16 +24,14 @@ def exact_angle(a, b):
 @settings(max_examples=100, deadline=None)
 def test_the_algebra_is_that_of_float64_vectors(a, b):
     x, y = vector(tree_of(a)), vector(tree_of(b))
-    scale = np.linalg.norm(x) * np.linalg.norm(y)
+    scale = float(np.linalg.norm(x) * np.linalg.norm(y))
     np.testing.assert_allclose(dot(tree_of(a), tree_of(b)), x @ y, atol=1e-6 * scale)
     np.testing.assert_allclose(norm(tree_of(a)), np.linalg.norm(x), rtol=1e-5)
     if scale == 0:
         assert np.isnan(cosine(tree_of(a), tree_of(b)))
         assert np.isnan(angle(tree_of(a), tree_of(b)))
         return
-    np.testing.assert_allclose(
-        cosine(tree_of(a), tree_of(b)), x @ y / scale, atol=2e-6
-    )
+    np.testing.assert_allclose(cosine(tree_of(a), tree_of(b)), x @ y / scale, atol=2e-6)
     np.testing.assert_allclose(angle(tree_of(a), tree_of(b)), exact_angle(x, y), atol=2e-6)
 
 

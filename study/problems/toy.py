@@ -35,7 +35,7 @@ class GivenGradient(Problem):
         return {"w": jnp.zeros(len(self.gradient), self.dtype)}
 
     def sample(self, data: Data, key: Key) -> Batch:
-        """g [element]."""
+        """G [element]."""
         import jax.numpy as jnp
 
         del data, key
@@ -71,7 +71,7 @@ class RandomGradient(Problem):
         return {"w": jnp.zeros(self.dim, self.dtype)}
 
     def sample(self, data: Data, key: Key) -> Batch:
-        """g [dim] = z exp(sigma y), with z and y standard normal."""
+        """G [dim] = z exp(sigma y), with z and y standard normal."""
         import jax
         import jax.numpy as jnp
 
