@@ -68,7 +68,7 @@ def opposed(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
 
 
 def spread(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
-    """max |a_i / b_i| / min |a_i / b_i|, at least 1, over elements not zero in both.
+    """Max |a_i / b_i| / min |a_i / b_i|, at least 1, over elements not zero in both.
 
     inf from 1e30 on, so where one of the two is zero alone; NaN if all are zero.
     """
