@@ -9,7 +9,7 @@ Prediction. They are 27.92 degrees apart. SGD and normalised GD keep both. Rules
             However large the turn, an element-wise rescaling by factors of spread k =
             max s / min s keeps a cosine of 2 sqrt(k) / (1 + k) or more (Kantorovich).
 Varied.     Scientific: optimizer, gradient. Fixed: one step at learning rate 1. The
-            cloud is 200 random gradients of three elements, normal times log-normal.
+            cloud is 100 random gradients of three elements, normal times log-normal.
 Cost.       Half a minute on two CPU cores, nearly all of it compilation.
 
     python -m experiments.rescaled_vector            run, store, judge, draw
@@ -68,7 +68,7 @@ DEFAULT = RescaledVector(
     learning_rates=(1.0,),
     metrics=("angle", "alignment", "anisotropy", "norm_ratio", "update_elements"),
     steps=1,
-    seeds=200,
+    seeds=100,
     selection_seeds=0,
 )
 PRESETS = {

@@ -43,7 +43,7 @@ STYLE = {
     "legend.fontsize": 7.5,
     "legend.frameon": False,
     "figure.dpi": 100,
-    "savefig.dpi": 160,
+    "savefig.dpi": 130,
     "pdf.fonttype": 42,
     "svg.hashsalt": "study",
 }
@@ -159,7 +159,7 @@ def settle(figure: Figure) -> None:
 
 
 def write(figure: Figure, kind: str) -> bytes:
-    """The figure as `png` (256 colours) or `pdf`, the same bytes for the same figure."""
+    """The figure as `png` (48 colours) or `pdf`, the same bytes for the same figure."""
     from PIL import Image
 
     out = io.BytesIO()
@@ -168,7 +168,7 @@ def write(figure: Figure, kind: str) -> bytes:
         return out.getvalue()
     figure.savefig(out, format="png")
     small = io.BytesIO()
-    Image.open(out).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+    Image.open(out).convert("RGB").quantize(48, dither=Image.Dither.NONE).save(
         small, format="png", optimize=True
     )
     return small.getvalue()

@@ -90,9 +90,11 @@ def select(dataset: xr.Dataset) -> xr.Dataset:
     return out.assign_coords(coordinates).assign(added)
 
 
-def thin(dataset: xr.Dataset, names: tuple[str, ...], steps: int = 25) -> xr.Dataset:
+def thin(dataset: xr.Dataset, names: tuple[str, ...], steps: int = 17) -> xr.Dataset:
     """A selected Dataset with these variables only, at most `steps` steps."""
     always = ("objective_by_rate", "diverged_share")
+    if dataset.sizes.get("leaf") == 1:  # the leaf is the whole vector
+        names = tuple(name for name in names if not name.endswith("_by_leaf"))
     kept = dataset[[n for n in (*names, *always) if n in dataset]]
     if "step" in kept.dims:
         kept = kept.isel(step=slice(None, None, -(-kept.sizes["step"] // steps)))

@@ -198,9 +198,25 @@ def load(
 
 
 def stack_problems(datasets: dict[str, xr.Dataset]) -> xr.Dataset:
-    """Datasets of several problems along `problem`, NaN where one has no such leaf."""
-    parts = [dataset.assign_attrs(problem=name) for name, dataset in datasets.items()]
-    return _stack(parts, "problem")
+    """Datasets of several problems along `problem`.
+
+    A variable that one problem alone has keeps its own dimensions, and the problem's name
+    as an attribute.
+    """
+    own: dict[str, xr.DataArray] = {}
+    for name, dataset in datasets.items():
+        others = [d for other, d in datasets.items() if other != name]
+        for variable in dataset.data_vars:
+            if others and not any(variable in other for other in others):
+                own[str(variable)] = dataset[variable].assign_attrs(problem=name)
+    parts = [
+        dataset.drop_vars([v for v in own if v in dataset]).assign_attrs(problem=name)
+        for name, dataset in datasets.items()
+    ]
+    shared = _stack([part.drop_dims(_unused(part)) for part in parts], "problem")
+    return shared.assign(
+        {name: array.reset_coords(drop=True) for name, array in own.items()}
+    )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -298,12 +314,20 @@ def _stack(parts: list[xr.Dataset], axis: str) -> xr.Dataset:
     )
 
 
+def _unused(dataset: xr.Dataset) -> set[str]:
+    """Dimensions that no variable has."""
+    used = {dim for array in dataset.data_vars.values() for dim in array.dims}
+    return {str(dim) for dim in dataset.dims} - {str(dim) for dim in used}
+
+
 def _pick(stacked: xr.Dataset, problem: str) -> xr.Dataset:
     if problem not in stacked.problem.values:
         raise UserError(f"no records of {problem!r}")
-    one = stacked.sel(problem=problem).drop_vars("problem")
-    evaluations = [n for n, array in one.items() if "evaluation" in array.dims]
-    one = one.drop_vars([n for n in evaluations if one[n].isnull().all()])
+    foreign = [
+        n for n, array in stacked.items() if array.attrs.get("problem", problem) != problem
+    ]
+    one = stacked.drop_vars(foreign).sel(problem=problem).drop_vars("problem")
+    one = one.drop_dims(_unused(one))
     for axis in ("leaf", "learning_rate", "step", "evaluation", "seed"):
         if axis in one.dims:
             one = one.dropna(axis, how="all")
