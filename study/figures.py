@@ -154,12 +154,14 @@ def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
 
 def settle(figure: Figure) -> None:
     """Lays the figure out once, so that each format is written from the same layout."""
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
     figure.set_layout_engine("none")
 
 
 def write(figure: Figure, kind: str) -> bytes:
-    """The figure as `png` (48 colours) or `pdf`, the same bytes for the same figure."""
+    """The figure as `png` (96 colours) or `pdf`, the same bytes for the same figure."""
     from PIL import Image
 
     out = io.BytesIO()
@@ -168,7 +170,8 @@ def write(figure: Figure, kind: str) -> bytes:
         return out.getvalue()
     figure.savefig(out, format="png")
     small = io.BytesIO()
-    Image.open(out).convert("RGB").quantize(48, dither=Image.Dither.NONE).save(
-        small, format="png", optimize=True
-    )
+    full = Image.open(out).convert("RGB")
+    method = Image.Quantize.MAXCOVERAGE  # keeps thin lines' colours apart
+    few = full.quantize(96, method=method, dither=Image.Dither.NONE)
+    few.save(small, format="png", optimize=True)
     return small.getvalue()

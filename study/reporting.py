@@ -90,7 +90,7 @@ def select(dataset: xr.Dataset) -> xr.Dataset:
     return out.assign_coords(coordinates).assign(added)
 
 
-def thin(dataset: xr.Dataset, names: tuple[str, ...], steps: int = 17) -> xr.Dataset:
+def thin(dataset: xr.Dataset, names: tuple[str, ...], steps: int = 13) -> xr.Dataset:
     """A selected Dataset with these variables only, at most `steps` steps."""
     always = ("objective_by_rate", "diverged_share")
     if dataset.sizes.get("leaf") == 1:  # the leaf is the whole vector
