@@ -36,7 +36,9 @@ class Options:
     preset: Preset = "default"
     """smoke: seconds. default: minutes on two cores. paper: for an accelerator."""
     draw: bool = False
-    """Only draw, from stored records."""
+    """Only draw, from stored records: PNG, and PDF with --pdf."""
+    pdf: bool = False
+    """With --draw, also PDF; a run always writes both."""
     results: Path | None = None
     """Folder of the records (default: results/runs/NAME/DIGEST)."""
     fresh: bool = False

@@ -60,7 +60,8 @@ def execute(
     if options.draw:
         folder, experiment = _stored(module, name, options, experiment, named)
         verdicts = json.loads((folder / CLAIMS).read_text())
-        written = _draw(module, reporting.Results(experiment, folder))
+        kinds = ("png", "pdf") if options.pdf else ("png",)
+        written = _draw(module, reporting.Results(experiment, folder), kinds)
     else:
         folder = options.results or run_folder(name, experiment)
         manifest = _run(name, folder, options, experiment)
@@ -68,7 +69,7 @@ def execute(
         verdicts = claims.as_json(claims.judge(module.PREDICTIONS, found))
         results.write(folder / CLAIMS, json.dumps(verdicts, indent=1).encode())
         results.write(folder / SUMMARY, _table(reporting.summary(found, manifest)))
-        written = [folder / CLAIMS, folder / SUMMARY, *_draw(module, found)]
+        written = [folder / CLAIMS, folder / SUMMARY, *_draw(module, found, ("png", "pdf"))]
         if options.publish:
             written += _publish(module, ROOT / name, found)
     terminal.close(verdicts, written, time.perf_counter() - begun)
@@ -136,7 +137,9 @@ def _stored(
     raise UserError(f"no records in {where}; run without --draw first")
 
 
-def _draw(module: ModuleType, found: reporting.Results) -> list[Path]:
+def _draw(
+    module: ModuleType, found: reporting.Results, kinds: tuple[str, ...]
+) -> list[Path]:
     """Writes the experiment's figures beside its records."""
     from study import figures
 
@@ -149,7 +152,7 @@ def _draw(module: ModuleType, found: reporting.Results) -> list[Path]:
             raise UserError(f"{lacking}; the records are in {found.folder}") from None
         for name, figure in drawn.items():
             figures.settle(figure)
-            for kind in ("png", "pdf"):
+            for kind in kinds:
                 path = found.folder / f"{name}.{kind}"
                 results.write(path, figures.write(figure, kind))
                 written.append(path)

@@ -171,7 +171,7 @@ def write(figure: Figure, kind: str) -> bytes:
     figure.savefig(out, format="png")
     small = io.BytesIO()
     full = Image.open(out).convert("RGB")
-    method = Image.Quantize.MAXCOVERAGE  # keeps thin lines' colours apart
+    method = Image.Quantize.FASTOCTREE
     few = full.quantize(96, method=method, dither=Image.Dither.NONE)
     few.save(small, format="png", optimize=True)
     return small.getvalue()

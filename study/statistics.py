@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 LEVEL = 0.95
 
 
