@@ -154,9 +154,7 @@ def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
 
 def settle(figure: Figure) -> None:
     """Lays the figure out once, so that each format is written from the same layout."""
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.execute(figure)
+    figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 
