@@ -151,7 +151,6 @@ def _draw(
             lacking = f"cannot draw: the records hold no {error.args[0]!r}"
             raise UserError(f"{lacking}; the records are in {found.folder}") from None
         for name, figure in drawn.items():
-            figures.settle(figure)
             for kind in kinds:
                 path = found.folder / f"{name}.{kind}"
                 results.write(path, figures.write(figure, kind))

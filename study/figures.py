@@ -152,12 +152,6 @@ def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
     )
 
 
-def settle(figure: Figure) -> None:
-    """Lays the figure out once, so that each format is written from the same layout."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-
-
 def write(figure: Figure, kind: str) -> bytes:
     """The figure as `png` (96 colours) or `pdf`, the same bytes for the same figure."""
     from PIL import Image
