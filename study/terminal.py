@@ -87,4 +87,6 @@ def close(
 
 
 def _short(value: Any) -> str:
+    if value is None:  # undefined
+        return "–"
     return f"{value:.4g}" if isinstance(value, float | int) else str(value)
