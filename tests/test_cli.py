@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -204,8 +203,6 @@ def test_an_interrupted_run_keeps_its_cells_and_goes_on():
     assert run.returncode == 130, error
     assert "cells are in results/runs/alignment" in out
     assert "the same command continues" in error
-    begun = time.monotonic()
     again = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert again.returncode == 0, again.stderr
     assert "continuing: " in again.stdout
-    assert time.monotonic() - begun < 120
