@@ -53,6 +53,7 @@ class Programs(NamedTuple):
 
     start: Any
     segments: dict[int, Any]  # by number of steps
+    evaluated: Callable[[train.State], Params]  # which params to evaluate
     evaluate: Any
     seconds: float
 
@@ -155,12 +156,13 @@ def _run_chunk(
     progress: Progress,
 ) -> Parts:
     """Records and evaluations of `width` runs, [run, step or evaluation, ...]."""
-    evaluations, records, first = [programs.evaluate(data, state.params)], [], 0
+    evaluate = lambda state: programs.evaluate(data, programs.evaluated(state))  # noqa: E731
+    evaluations, records, first = [evaluate(state)], [], 0
     for i, steps in enumerate(shape.segments):
         state, record = programs.segments[steps](data, rates, keys, state, np.int32(first))
         first += steps
         records.append(record)
-        evaluations.append(programs.evaluate(data, state.params))
+        evaluations.append(evaluate(state))
         jax.block_until_ready(evaluations[-1])
         progress((i + 1) / len(shape.segments))
     return {
@@ -192,6 +194,11 @@ def _programs(problem: Problem, optimizer: Optimizer, shape: Shape) -> Programs:
         params, data_key = jax.tree.map(lambda leaf: leaf[place], starts)
         return launch(rate, params), data_key
 
+    evaluated = lambda state: state.params  # noqa: E731
+    if type(optimizer).evaluated is not Optimizer.evaluated:
+        show = lambda state: optimizer.evaluated(state.optimizer, state.params)  # noqa: E731
+        shown = jax.jit(jax.vmap(show), out_shardings=by_run)
+        evaluated = shown.lower(many(state)).compile()
     begin = jax.jit(jax.vmap(start, in_axes=(0, 0, None)), out_shardings=by_run)
     starts = _like((shape.seeds,), replicated, (params, key))
     segments = {}
@@ -206,6 +213,7 @@ def _programs(problem: Problem, optimizer: Optimizer, shape: Shape) -> Programs:
     return Programs(
         begin.lower(rates, many(np.int32(0)), starts).compile(),
         segments,
+        evaluated,
         _evaluate(problem, shape.width),
         time.perf_counter() - begun,
     )

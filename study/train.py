@@ -17,7 +17,7 @@ from study import metrics, trees
 from study.metrics import Step
 from study.optimizers import Optimizer
 from study.problems import Problem
-from study.types import Array, Data, Key, Params, Scalar
+from study.types import Array, Data, Key, Params, Scalar, Update
 
 
 class State(NamedTuple):
@@ -33,6 +33,53 @@ class Keys(NamedTuple):
 
     init: Key
     data: Key
+
+
+class Seen(NamedTuple):
+    """What a rule may look at in one step.
+
+    Attributes:
+        params: theta.
+        value: the loss [] of this step's batch at theta.
+        grad: its gradient.
+        loss: the loss [] of this batch as a function of params.
+        examples: gives the gradients of the batch's examples [example, ...].
+    """
+
+    params: Params
+    value: Array
+    grad: Update
+    loss: Callable[[Params], Array]
+    examples: Callable[[], Update]
+
+
+# What `Optimizer.asks` may name, as Optax's rules call it.
+EXTRAS: dict[str, Callable[[Seen], Any]] = {
+    "value": lambda seen: seen.value,
+    "grad": lambda seen: seen.grad,
+    "value_fn": lambda seen: seen.loss,
+    "obj_fn": lambda seen: seen.loss,
+    "grad_fn": lambda seen: lambda params, _: jax.grad(seen.loss)(params),
+    "example_grads": lambda seen: seen.examples(),
+}
+
+
+def apply(
+    optimizer: Optimizer, learning_rate: Scalar, seen: Seen, state: Any
+) -> tuple[Update, Any]:
+    """The update and the next state of a rule, in the dtypes of params and of its state.
+
+    Each rule gets what it asks for and nothing else: some of Optax's refuse the rest.
+    """
+    extras = {name: EXTRAS[name](seen) for name in optimizer.asks}
+    rule = optax.with_extra_args_support(optimizer.build(learning_rate))
+    update, after = rule.update(seen.grad, state, seen.params, **extras)
+    return _like(update, seen.params), _like(after, state)
+
+
+def _like(tree: Any, pattern: Any) -> Any:
+    """Some rules promote half precision on the way; a scan wants its dtypes back."""
+    return jax.tree.map(lambda x, old: jnp.asarray(x, jnp.asarray(old).dtype), tree, pattern)
 
 
 def keys(seed: Array) -> Keys:
@@ -71,8 +118,16 @@ def step(
     """One step on batch t: Optax's update is applied, the shadow's only measured."""
     batch = problem.sample(data, jax.random.fold_in(data_key, t))
     loss, grad = jax.value_and_grad(problem.loss)(state.params, batch)
-    rule = optax.with_extra_args_support(optimizer.build(learning_rate))
-    applied, inner = rule.update(grad, state.optimizer, state.params)
+    seen = Seen(
+        state.params,
+        loss,
+        grad,
+        lambda params: problem.loss(params, batch),
+        lambda: jax.vmap(jax.grad(problem.loss), (None, 0))(
+            state.params, problem.examples(batch)
+        ),
+    )
+    applied, inner = apply(optimizer, learning_rate, seen, state.optimizer)
 
     decay = optimizer.decay_update(learning_rate, state.params)
     update = applied if decay is None else trees.subtract(applied, decay)
@@ -80,8 +135,7 @@ def step(
 
     counterpart, shadow_state = _shadow(optimizer), state.shadow
     if counterpart is not None and shadow_state is not None:
-        shadow = counterpart.build(learning_rate)
-        unscaled, shadow_state = shadow.update(grad, shadow_state, state.params)
+        unscaled, shadow_state = apply(counterpart, learning_rate, seen, shadow_state)
     elif optimizer.unscaled() == optimizer:
         unscaled = update
     else:

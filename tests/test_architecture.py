@@ -16,7 +16,7 @@ LAYERS = (
     ("spec", "trees", "networks", "data", "devices", "transforms"),
     ("optimizers", "problems", "metrics"),
     ("experiment", "train"),
-    ("sweep", "figures"),
+    ("sweep", "streams", "figures"),
     ("results",),
     ("reporting", "runner", "claims"),
     ("arguments", "terminal"),

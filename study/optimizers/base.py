@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from study.catalogue import Catalogue
+from study.optimizers.theory import Theory
 from study.spec import Spec
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from study.types import Params, Scalar, Update
 
 Changes = Literal["neither", "magnitude", "direction", "both"]
+Extra = Literal["value", "grad", "value_fn", "obj_fn", "grad_fn", "example_grads"]
+EPSILONS = ("eps", "eps_root", "initial_accumulator", "min_norm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,21 +32,40 @@ class Optimizer(Spec, abc.ABC):
         label: what figures and tables show.
         colour: hexadecimal; one for the whole study.
         changes: what of the gradient (or of its average) the rule changes.
+        factory: the Optax export behind it, such as `adam` or `contrib.muon`; empty for
+            a rule that Optax lacks.
+        theory: the symmetries it has.
+        asks: keyword arguments of its `update` besides gradient and params; `train` has
+            the list.
+        own_rate: it finds its own step length, so that the learning rate means little.
+        float16: `finite`, or `nan` where ordinary gradients make it overflow.
     """
 
     catalogue: ClassVar[Catalogue[type[Optimizer]]]
     label: ClassVar[str]
     colour: ClassVar[str]
     changes: ClassVar[Changes]
+    factory: ClassVar[str] = ""
+    theory: ClassVar[Theory | None] = None
+    asks: ClassVar[tuple[Extra, ...]] = ()
+    own_rate: ClassVar[bool] = False
+    float16: ClassVar[Literal["finite", "nan"]] = "finite"
 
     @property
     def title(self) -> str:
         """The label with what differs from the default: `Adam, b1 = 0.0`."""
         return ", ".join([self.label, *(f"{k} = {v}" for k, v in self.changed.items())])
 
-    @abc.abstractmethod
     def build(self, learning_rate: Scalar) -> optax.GradientTransformation:
-        """The Optax optimizer; the learning rate may be traced."""
+        """The Optax optimizer; the learning rate may be traced.
+
+        Unless overridden, the factory called with all fields by their names.
+        """
+        import optax
+
+        make = functools.reduce(getattr, self.factory.split("."), optax)
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return make(learning_rate, **fields)  # type: ignore[operator]
 
     @abc.abstractmethod
     def unscaled(self) -> Optimizer | None:
@@ -50,6 +73,16 @@ class Optimizer(Spec, abc.ABC):
 
         A rule that rescales by one scalar is its own counterpart.
         """
+
+    def evaluated(self, state: Any, params: Params) -> Params:
+        """The parameters to evaluate, where they are not those that are trained."""
+        del state
+        return params
+
+    def without_epsilon(self) -> Optimizer:
+        """The same rule with every epsilon 0; itself if it has none."""
+        names = {f.name for f in dataclasses.fields(self)} & set(EPSILONS)
+        return dataclasses.replace(self, **dict.fromkeys(names, 0.0))
 
     def decay_update(self, learning_rate: Scalar, params: Params) -> Update | None:
         """The decoupled weight decay inside the update, None without one.

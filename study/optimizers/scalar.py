@@ -1,4 +1,4 @@
-"""Rules that multiply the gradient, or an average of gradients, by one number."""
+"""Rules that multiply the gradient, or a sum of gradients, by one number."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from study.optimizers.base import OPTIMIZERS, Optimizer
+from study.optimizers.theory import LINEAR, NORMED
 
 if TYPE_CHECKING:
     import optax
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class ScalarRule(Optimizer):
     """A rule that is its own unscaled counterpart."""
+
+    theory = LINEAR
 
     def unscaled(self) -> Optimizer:
         """The rule itself."""
@@ -33,12 +36,16 @@ class SGD(ScalarRule):
     label = "SGD"
     colour = "#000000"
     changes = "neither"
+    factory = "sgd"
 
-    def build(self, learning_rate: Scalar) -> optax.GradientTransformation:
-        """`optax.sgd`."""
-        import optax
 
-        return optax.sgd(learning_rate)
+@dataclasses.dataclass(frozen=True)
+class OfGradient(Optimizer):
+    """A rule that rescales the gradient and averages nothing but its squares."""
+
+    def unscaled(self) -> Optimizer:
+        """SGD."""
+        return SGD()
 
 
 @OPTIMIZERS.register
@@ -53,6 +60,7 @@ class Momentum(ScalarRule):
     label = "Momentum"
     colour = "#626289"
     changes = "both"
+    factory = "sgd"
     decay: float = 0.9
     """Share of the running sum that is kept, in [0, 1)."""
 
@@ -74,6 +82,7 @@ class Nesterov(ScalarRule):
     label = "Nesterov"
     colour = "#b16214"
     changes = "both"
+    factory = "sgd"
     decay: float = 0.9
     """Share of the running sum that is kept, in [0, 1)."""
 
@@ -82,6 +91,55 @@ class Nesterov(ScalarRule):
         import optax
 
         return optax.sgd(learning_rate, momentum=self.decay, nesterov=True)
+
+
+@OPTIMIZERS.register
+@dataclasses.dataclass(frozen=True)
+class OptimisticGD(ScalarRule):
+    """u = -eta ((alpha + beta) g_t - beta g_(t-1)). Changes both, by the last gradient.
+
+    Mokhtari, Ozdaglar & Pattathil (2019), arXiv:1901.08511. The first step takes g_0 for
+    the gradient before it.
+    """
+
+    label = "Optimistic GD"
+    colour = "#ffb1b1"
+    changes = "both"
+    factory = "optimistic_gradient_descent"
+    alpha: float = 1.0
+    """Weight of the gradient."""
+    beta: float = 1.0
+    """Weight of its change."""
+
+
+@OPTIMIZERS.register
+@dataclasses.dataclass(frozen=True)
+class NoisySGD(ScalarRule):
+    """u = -eta (g + n_t), n_t normal with variance eta_noise / t^gamma. Changes both.
+
+    Neelakantan et al. (2015), arXiv:1511.06807. The noise is no rescaling. It comes from
+    `seed` alone, the same for every run of a cell, and does not scale with the gradient.
+    """
+
+    label = "Noisy SGD"
+    colour = "#0000b1"
+    changes = "both"
+    factory = "noisy_sgd"
+    theory = LINEAR.but(permutation="in law", rotation="in law", matrix_rotation="in law")
+    eta: float = 0.01
+    """Variance of the first noise."""
+    gamma: float = 0.55
+    """How fast the variance falls."""
+    seed: int = 0
+    """Of the noise."""
+
+    def build(self, learning_rate: Scalar) -> optax.GradientTransformation:
+        """`optax.noisy_sgd`."""
+        import jax
+        import optax
+
+        key = jax.random.key(self.seed)
+        return optax.noisy_sgd(learning_rate, self.eta, self.gamma, key=key)
 
 
 @OPTIMIZERS.register
@@ -96,6 +154,7 @@ class NormalisedGD(ScalarRule):
     label = "Normalised GD"
     colour = "#3bb100"
     changes = "magnitude"
+    theory = NORMED.but(floor=1.3e-7, epsilon="eps = |g|: 1e-6 / sqrt(60)")
     eps: float = 1e-6
     """Added to |g|: below it the rule is SGD again."""
 
@@ -105,26 +164,3 @@ class NormalisedGD(ScalarRule):
 
         normalise = optax.normalize_by_update_norm(eps=self.eps)
         return optax.chain(normalise, optax.scale_by_learning_rate(learning_rate))
-
-
-@OPTIMIZERS.register
-@dataclasses.dataclass(frozen=True)
-class Averaging(ScalarRule):
-    """m = decay m + (1 - decay) g, u = -eta m / (1 - decay^t). Changes both, by averaging.
-
-    The average inside Adam without Adam's rescaling (Kingma & Ba 2015, arXiv:1412.6980,
-    Algorithm 1, the first moment and its bias correction).
-    """
-
-    label = "Averaging"
-    colour = "#9d62c4"
-    changes = "both"
-    decay: float = 0.9
-    """Share of the average that is kept, in [0, 1)."""
-
-    def build(self, learning_rate: Scalar) -> optax.GradientTransformation:
-        """`optax.ema`, then the learning rate."""
-        import optax
-
-        average = optax.ema(self.decay, debias=True)
-        return optax.chain(average, optax.scale_by_learning_rate(learning_rate))

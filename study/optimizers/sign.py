@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from study.optimizers.averaging import Averaging, LionAveraging
 from study.optimizers.base import OPTIMIZERS, Optimizer
-from study.optimizers.scalar import SGD, ScalarRule
+from study.optimizers.scalar import Momentum, OfGradient
+from study.optimizers.theory import PARTIAL, SIGN
 
 if TYPE_CHECKING:
     import optax
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 @OPTIMIZERS.register
 @dataclasses.dataclass(frozen=True)
-class SignDescent(Optimizer):
+class SignDescent(OfGradient):
     """u = -eta sign(g). Changes both: the signs stay, the ratios go.
 
     Riedmiller & Braun (1993) in spirit; Bernstein et al. (2018), signSGD,
@@ -26,42 +28,53 @@ class SignDescent(Optimizer):
     label = "Sign descent"
     colour = "#b10000"
     changes = "both"
-
-    def build(self, learning_rate: Scalar) -> optax.GradientTransformation:
-        """`optax.sign_sgd`."""
-        import optax
-
-        return optax.sign_sgd(learning_rate)
-
-    def unscaled(self) -> Optimizer:
-        """SGD: the vector whose sign is taken."""
-        return SGD()
+    factory = "sign_sgd"
+    theory = SIGN
 
 
 @OPTIMIZERS.register
 @dataclasses.dataclass(frozen=True)
-class LionAveraging(ScalarRule):
-    """c = b1 m + (1 - b1) g, m = b2 m + (1 - b2) g, u = -eta c. Changes both.
+class RescaledSignDescent(OfGradient):
+    """u = -eta (|g|_1 / d) sign(g). Changes both: the signs stay, the ratios go.
 
-    Lion (arXiv:2302.06675) before it takes the sign; no bias correction, as there.
+    Karimireddy et al. (2019), arXiv:1901.09847, the scaled sign compressor: the length is
+    the gradient's own, the direction that of its signs.
     """
 
-    label = "Lion's average"
-    colour = "#d8b1ff"
+    label = "Rescaled sign descent"
+    colour = "#9dc400"
     changes = "both"
-    b1: float = 0.9
-    """Weight of the average in the step, in [0, 1)."""
-    b2: float = 0.99
-    """Share of the average that is kept, in [0, 1)."""
+    theory = PARTIAL
 
     def build(self, learning_rate: Scalar) -> optax.GradientTransformation:
-        """`transforms.interpolated_average`, then the learning rate."""
+        """`transforms.rescaled_sign`, then the learning rate."""
         import optax
 
         from study import transforms
 
-        average = transforms.interpolated_average(self.b1, self.b2)
-        return optax.chain(average, optax.scale_by_learning_rate(learning_rate))
+        sign = transforms.rescaled_sign()
+        return optax.chain(sign, optax.scale_by_learning_rate(learning_rate))
+
+
+@OPTIMIZERS.register
+@dataclasses.dataclass(frozen=True)
+class Signum(Optimizer):
+    """u = -eta sign(m), m an average of gradients. Changes both.
+
+    Bernstein et al. (2018), arXiv:1802.04434.
+    """
+
+    label = "Signum"
+    colour = "#9d2776"
+    changes = "both"
+    factory = "signum"
+    theory = SIGN
+    beta: float = 0.9
+    """Share of the average that is kept, in [0, 1)."""
+
+    def unscaled(self) -> Optimizer:
+        """The average, bias corrected: the same direction."""
+        return Averaging(self.beta)
 
 
 @OPTIMIZERS.register
@@ -75,6 +88,8 @@ class Lion(Optimizer):
     label = "Lion"
     colour = "#ff62b1"
     changes = "both"
+    factory = "lion"
+    theory = SIGN
     b1: float = 0.9
     """Weight of the average in the step, in [0, 1)."""
     b2: float = 0.99
@@ -82,14 +97,67 @@ class Lion(Optimizer):
     weight_decay: float = 0.0
     """Decoupled decay, multiplied by the learning rate."""
 
-    def build(self, learning_rate: Scalar) -> optax.GradientTransformation:
-        """`optax.lion`."""
-        import optax
-
-        return optax.lion(
-            learning_rate, b1=self.b1, b2=self.b2, weight_decay=self.weight_decay
-        )
-
     def unscaled(self) -> Optimizer:
         """The interpolated average whose sign is taken."""
         return LionAveraging(self.b1, self.b2)
+
+
+@OPTIMIZERS.register
+@dataclasses.dataclass(frozen=True)
+class ErrorFeedbackSign(Optimizer):
+    """p = g' + e, u = -eta (|p|_1 / d) sign(p), e = p - its rescaled sign. Changes both.
+
+    EF-signSGD with momentum: Karimireddy et al. (2019), arXiv:1901.09847, and Zheng et al.
+    (2019), arXiv:1905.10936: g' is the momentum sum. What a sign step leaves out is added
+    to the next gradient, so that nothing of the sum is lost. One scale for the whole
+    vector, where they take one per layer.
+    """
+
+    label = "EF sign momentum"
+    colour = "#274e27"
+    changes = "both"
+    theory = PARTIAL
+    decay: float = 0.9
+    """Share of the running sum that is kept, in [0, 1)."""
+
+    def build(self, learning_rate: Scalar) -> optax.GradientTransformation:
+        """`optax.trace`, `transforms.error_feedback`, then the learning rate."""
+        import optax
+
+        from study import transforms
+
+        return optax.chain(
+            optax.trace(self.decay),
+            transforms.error_feedback(transforms.rescaled_sign()),
+            optax.scale_by_learning_rate(learning_rate),
+        )
+
+    def unscaled(self) -> Optimizer:
+        """The momentum sum whose sign is taken."""
+        return Momentum(self.decay)
+
+
+@OPTIMIZERS.register
+@dataclasses.dataclass(frozen=True)
+class Rprop(OfGradient):
+    """u = -s sign(g), s grown by 1.2 where the sign stays, halved where not. Both.
+
+    Riedmiller & Braun (1993), doi:10.1109/ICNN.1993.298623. The learning rate is the
+    first s, and soon forgotten. Deviation of Optax 0.2.8: it returns the step before, so
+    the first update is 0 and each one comes a step late.
+    """
+
+    label = "Rprop"
+    colour = "#ff76eb"
+    changes = "both"
+    factory = "rprop"
+    own_rate = True
+    theory = SIGN
+    eta_minus: float = 0.5
+    """Factor on s where the sign changed."""
+    eta_plus: float = 1.2
+    """Factor on s where it stayed."""
+    min_step_size: float = 1e-6
+    """Smallest s."""
+    max_step_size: float = 50.0
+    """Largest s."""

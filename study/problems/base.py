@@ -51,6 +51,12 @@ class Problem(Spec, abc.ABC):
     def loss(self, params: Params, batch: Batch) -> Array:
         """The loss [] whose gradient the optimizer sees."""
 
+    def examples(self, batch: Batch) -> Batch:
+        """The batch as batches of one [example, ...]; itself where it has no examples."""
+        import jax
+
+        return jax.tree.map(lambda leaf: leaf[None], batch)
+
     def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
         """Scalars that do not depend on a batch, by name."""
         del data, params

@@ -74,6 +74,11 @@ class Digits(Problem):
         """Mean cross-entropy in nats."""
         return self._loss_and_accuracy(params, batch)[0]
 
+    def examples(self, batch: Batch) -> Batch:
+        """(images [batch, 1, 64], labels [batch, 1])."""
+        images, labels = batch
+        return images[:, None], labels[:, None]
+
     def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
         """Mean cross-entropy and accuracy in [0, 1] on validation and test images."""
         results = {}
