@@ -36,8 +36,8 @@ class Adam(OfAverage):
     label = "Adam"
     colour = "#4e0089"
     changes = "both"
-    factory = "adam"
     float16 = "nan"
+    factory = "adam"
     theory = ADAM
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -59,8 +59,8 @@ class AdamW(OfAverage):
     label = "AdamW"
     colour = "#c462ff"
     changes = "both"
-    factory = "adamw"
     float16 = "nan"
+    factory = "adamw"
     theory = ADAM
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -81,6 +81,7 @@ class Adamax(OfAverage):
     label = "Adamax"
     colour = "#0000ff"
     changes = "both"
+    float16 = "nan"
     factory = "adamax"
     theory = ADAM.but(epsilon="eps = |g|")
     b2: float = 0.999
@@ -100,6 +101,7 @@ class AdamaxW(OfAverage):
     label = "AdamaxW"
     colour = "#00c4eb"
     changes = "both"
+    float16 = "nan"
     factory = "adamaxw"
     theory = ADAM.but(epsilon="eps = |g|")
     b2: float = 0.999
@@ -121,8 +123,8 @@ class AMSGrad(OfAverage):
     label = "AMSGrad"
     colour = "#c4c44e"
     changes = "both"
-    factory = "amsgrad"
     float16 = "nan"
+    factory = "amsgrad"
     theory = ADAM
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -141,8 +143,8 @@ class NAdam(OfAverage):
     label = "NAdam"
     colour = "#c4b19d"
     changes = "both"
-    factory = "nadam"
     float16 = "nan"
+    factory = "nadam"
     theory = ADAM
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -165,8 +167,8 @@ class NAdamW(OfAverage):
     label = "NAdamW"
     colour = "#760027"
     changes = "both"
-    factory = "nadamw"
     float16 = "nan"
+    factory = "nadamw"
     theory = ADAM
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -192,8 +194,8 @@ class RAdam(OfAverage):
     label = "RAdam"
     colour = "#4e4e00"
     changes = "both"
-    factory = "radam"
     float16 = "nan"
+    factory = "radam"
     theory = ADAM.but(
         loss_factor="late",
         element="late",
@@ -221,8 +223,8 @@ class AdaBelief(OfAverage):
     label = "AdaBelief"
     colour = "#ffb100"
     changes = "both"
-    factory = "adabelief"
     float16 = "nan"
+    factory = "adabelief"
     theory = ADAM.but(floor=float("nan"), epsilon="eps_root, summed with s")
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -282,8 +284,8 @@ class Adan(Optimizer):
     label = "Adan"
     colour = "#ff7676"
     changes = "both"
-    factory = "adan"
     float16 = "nan"
+    factory = "adan"
     theory = ADAM.but(floor=5.8e-5, epsilon="eps_root inside the root: sqrt(eps_root / 3)")
     b1: float = 0.98
     """Share of the average gradient that is kept, in [0, 1)."""
@@ -313,8 +315,8 @@ class OptimisticAdam(Optimizer):
     label = "Optimistic Adam"
     colour = "#004eff"
     changes = "both"
-    factory = "optimistic_adam_v2"
     float16 = "nan"
+    factory = "optimistic_adam_v2"
     theory = ADAM
     alpha: float = 1.0
     """Weight of the update."""
@@ -343,8 +345,8 @@ class AdEMAMix(Optimizer):
     label = "AdEMAMix"
     colour = "#ff00ff"
     changes = "both"
-    factory = "contrib.ademamix"
     float16 = "nan"
+    factory = "contrib.ademamix"
     theory = ADAM
     b1: float = 0.9
     """Share of the fast average that is kept, in [0, 1)."""
@@ -374,8 +376,8 @@ class SimplifiedAdEMAMix(Optimizer):
     label = "Simplified AdEMAMix"
     colour = "#004e4e"
     changes = "both"
-    factory = "contrib.simplified_ademamix"
     float16 = "nan"
+    factory = "contrib.simplified_ademamix"
     theory = ADAM
     b1: float = 0.99
     """Share of the sum that is kept, in [0, 1)."""

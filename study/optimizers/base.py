@@ -38,7 +38,9 @@ class Optimizer(Spec, abc.ABC):
         asks: keyword arguments of its `update` besides gradient and params; `train` has
             the list.
         own_rate: it finds its own step length, so that the learning rate means little.
-        float16: `finite`, or `nan` where ordinary gradients make it overflow.
+        float16: `finite`, or `nan` if an element whose gradient stays 0 makes the update
+            NaN, because epsilon is 0 there (below 3e-8) or the reciprocal overflows. In
+            bfloat16 every entry stays finite. State and update keep the params' dtype.
     """
 
     catalogue: ClassVar[Catalogue[type[Optimizer]]]

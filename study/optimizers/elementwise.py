@@ -91,8 +91,8 @@ class RMSProp(OfGradient):
     label = "RMSProp"
     colour = "#278962"
     changes = "both"
-    factory = "rmsprop"
     float16 = "nan"
+    factory = "rmsprop"
     theory = ELEMENTWISE.but(floor=1e-8, epsilon="eps = sqrt(v)")
     decay: float = 0.9
     """Share of the average square that is kept, in [0, 1)."""
@@ -125,6 +125,7 @@ class PlainRMSProp(OfGradient):
     label = "RMSProp (Optax)"
     colour = "#c4769d"
     changes = "both"
+    float16 = "nan"
     factory = "rmsprop"
     theory = ELEMENTWISE.but(floor=5.8e-5, epsilon="eps inside the root: sqrt(eps / 3)")
     decay: float = 0.9
@@ -145,6 +146,7 @@ class CentredRMSProp(OfGradient):
     label = "Centred RMSProp"
     colour = "#ffb176"
     changes = "both"
+    float16 = "nan"
     factory = "rmsprop"
     theory = ELEMENTWISE.but(floor=4.8e-4, epsilon="eps beside the variance v - m^2")
     decay: float = 0.9
@@ -170,6 +172,7 @@ class MomentumRMSProp(Optimizer):
     label = "RMSProp momentum"
     colour = "#277600"
     changes = "both"
+    float16 = "nan"
     factory = "rmsprop"
     theory = ELEMENTWISE.but(floor=5.8e-5, epsilon="eps inside the root: sqrt(eps / 3)")
     decay: float = 0.9
@@ -196,6 +199,7 @@ class ACProp(OfGradient):
     label = "ACProp"
     colour = "#ff0000"
     changes = "both"
+    float16 = "nan"
     factory = "contrib.acprop"
     theory = ELEMENTWISE.but(
         loss_factor="late",
@@ -253,6 +257,7 @@ class Padam(Optimizer):
     label = "Padam"
     colour = "#b1c4eb"
     changes = "both"
+    float16 = "nan"
     theory = PARTIAL.but(
         degree=0.75, epsilon="none of consequence: the update vanishes with g"
     )
@@ -345,6 +350,7 @@ class COCOB(Optimizer):
     label = "COCOB"
     colour = "#4e2700"
     changes = "both"
+    float16 = "nan"
     factory = "contrib.cocob"
     own_rate = True
     theory = ELEMENTWISE.but(

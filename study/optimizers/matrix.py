@@ -28,8 +28,8 @@ class Muon(Optimizer):
     label = "Muon"
     colour = "#76c4b1"
     changes = "both"
-    factory = "contrib.muon"
     float16 = "nan"
+    factory = "contrib.muon"
     theory = LEAFWISE.but(floor=1.4e-9, epsilon="eps = |m| of a matrix; for vectors Adam's")
     beta: float = 0.95
     """Share of the average gradient that is kept, in [0, 1)."""
@@ -56,8 +56,8 @@ class GaLore(Optimizer):
     label = "GaLore"
     colour = "#9d764e"
     changes = "both"
-    factory = "contrib.galore"
     float16 = "nan"
+    factory = "contrib.galore"
     theory = LEAFWISE.but(
         loss_factor="approximate",
         leaf="approximate",
@@ -112,6 +112,7 @@ class LBFGS(Optimizer):
     label = "L-BFGS"
     colour = "#002776"
     changes = "both"
+    float16 = "nan"
     factory = "lbfgs"
     theory = NORMED.but(
         loss_factor="yes", floor=float("nan"), epsilon="first step: |u| at most |g|"
@@ -142,10 +143,10 @@ class LBFGSLineSearch(Optimizer):
     label = "L-BFGS line search"
     colour = "#9db176"
     changes = "both"
+    float16 = "nan"
     factory = "lbfgs"
     asks = ("value", "grad", "value_fn")
     own_rate = True
-    float16 = "nan"
     theory = NORMED.but(
         loss_factor="yes", floor=float("nan"), epsilon="first step: |u| at most |g|"
     )
@@ -177,9 +178,9 @@ class Sophia(OfAverage):
     label = "Sophia"
     colour = "#c4004e"
     changes = "both"
+    float16 = "nan"
     factory = "contrib.sophia"
     asks = ("obj_fn",)
-    float16 = "nan"
     theory = ELEMENTWISE.but(
         loss_factor="yes",
         element="early",

@@ -71,9 +71,9 @@ class MoMoAdam(OfAverage):
     label = "MoMo-Adam"
     colour = "#b14e4e"
     changes = "both"
+    float16 = "nan"
     factory = "contrib.momo_adam"
     asks = ("value",)
-    float16 = "nan"
     theory = ELEMENTWISE.but(
         element="no", leaf="no", floor=float("nan"), epsilon="eps = sqrt(v)"
     )
@@ -136,9 +136,9 @@ class DAdaptAdamW(OfAverage):
     label = "D-Adapt AdamW"
     colour = "#7676c4"
     changes = "both"
+    float16 = "nan"
     factory = "contrib.dadapt_adamw"
     own_rate = True
-    float16 = "nan"
     theory = ELEMENTWISE.but(
         loss_factor="approximate|undefined",
         element="early|undefined",
@@ -173,9 +173,9 @@ class Prodigy(OfAverage):
     label = "Prodigy"
     colour = "#767676"
     changes = "both"
+    float16 = "nan"
     factory = "contrib.prodigy"
     own_rate = True
-    float16 = "nan"
     theory = ELEMENTWISE.but(element="early", leaf="early", epsilon="d eps = sqrt(v)")
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""

@@ -152,8 +152,8 @@ class Adafactor(OfGradient):
     label = "Adafactor"
     colour = "#ff764e"
     changes = "both"
-    factory = "adafactor"
     float16 = "nan"
+    factory = "adafactor"
     theory = LEAFWISE.but(
         loss_factor="yes|yes",
         leaf="yes|yes",

@@ -79,6 +79,7 @@ class Mechanize(Around):
     label = "Mechanic (SGD)"
     colour = "#ff0076"
     changes = "both"
+    float16 = "nan"
     factory = "contrib.mechanize"
     own_rate = True
     theory = LINEAR.but(epsilon="eps beside the betting terms")
@@ -168,8 +169,8 @@ class ScheduleFreeAdamW(Optimizer):
     label = "Schedule-free AdamW"
     colour = "#769db1"
     changes = "both"
-    factory = "contrib.schedule_free_adamw"
     float16 = "nan"
+    factory = "contrib.schedule_free_adamw"
     theory = ELEMENTWISE.but(floor=1e-8, epsilon="eps = sqrt(v)")
     b1: float = 0.9
     """Weight of the mean in the interpolation."""
