@@ -22,7 +22,7 @@ import tyro
 
 from study import spec
 from study.errors import UserError
-from study.experiment import Experiment
+from study.experiment import Comparison
 from study.optimizers import OPTIMIZERS, Optimizer
 from study.problems import PROBLEMS, Problem
 
@@ -53,7 +53,7 @@ class Options:
     """Modules of your own that register optimizers, problems or metrics."""
 
 
-def parse(module: ModuleType, argv: list[str]) -> tuple[Options, Experiment, bool]:
+def parse(module: ModuleType, argv: list[str]) -> tuple[Options, Comparison, bool]:
     """Options, spec, and whether the command line says anything about the spec.
 
     Raises:

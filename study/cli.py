@@ -1,7 +1,9 @@
 """The one command line: `python -m experiments.NAME` runs, stores, judges, draws.
 
 An experiment is a module with a docstring (Question, Prediction, Varied, Cost), PRESETS,
-PREDICTIONS, KEPT and `draw`. Arguments are read before jax is imported.
+PREDICTIONS, KEPT and `draw`. One that does not train has its own `run_cell` in place of
+`sweep.run_cell`, and may have its own `tabulate` in place of `reporting.summary`.
+Arguments are read before jax is imported.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 from study import arguments, claims, reporting, results, runner, spec, terminal
 from study.arguments import Options
 from study.errors import UserError
-from study.experiment import Experiment
+from study.experiment import Comparison
 
 ROOT = Path("results")
 CLAIMS, SUMMARY = "claims.json", "summary.csv"
@@ -45,7 +47,7 @@ def main(module: str, argv: list[str] | None = None) -> None:
 
 
 def execute(
-    module: ModuleType, options: Options, experiment: Experiment, named: bool
+    module: ModuleType, options: Options, experiment: Comparison, named: bool
 ) -> None:
     """Does what the options say.
 
@@ -64,24 +66,29 @@ def execute(
         written = _draw(module, reporting.Results(experiment, folder), kinds)
     else:
         folder = options.results or run_folder(name, experiment)
-        manifest = _run(name, folder, options, experiment)
+        manifest = _run(module, name, folder, options, experiment)
         found = reporting.Results(experiment, folder)
         verdicts = claims.as_json(claims.judge(module.PREDICTIONS, found))
         results.write(folder / CLAIMS, json.dumps(verdicts, indent=1).encode())
-        results.write(folder / SUMMARY, _table(reporting.summary(found, manifest)))
+        tabulate = getattr(module, "tabulate", reporting.summary)
+        results.write(folder / SUMMARY, _table(tabulate(found, manifest)))
         written = [folder / CLAIMS, folder / SUMMARY, *_draw(module, found, ("png", "pdf"))]
         if options.publish:
             written += _publish(module, ROOT / name, found)
     terminal.close(verdicts, written, time.perf_counter() - begun)
 
 
-def run_folder(name: str, experiment: Experiment) -> Path:
+def run_folder(name: str, experiment: Comparison) -> Path:
     """Where the records of this spec are kept."""
     return ROOT / "runs" / name / spec.digest(experiment)
 
 
 def _run(
-    name: str, folder: Path, options: Options, experiment: Experiment
+    module: ModuleType,
+    name: str,
+    folder: Path,
+    options: Options,
+    experiment: Comparison,
 ) -> dict[str, Any]:
     """Runs the missing cells into the folder; returns its manifest."""
     manifest = results.prepare(folder, name, experiment, options.preset)
@@ -94,7 +101,7 @@ def _run(
 
     from study import devices, metrics
 
-    for metric in experiment.metrics:
+    for metric in getattr(experiment, "metrics", ()):
         metrics.METRICS[metric]
     devices.prepare(options.platform)
     results.refuse_unwritable(folder)
@@ -103,7 +110,8 @@ def _run(
         print(f"continuing: {done} of {len(experiment.cells)} cells are in {folder}")
     try:
         with terminal.watch(experiment, todo, options.quiet) as watch:
-            runner.run(folder, manifest, experiment, watch)
+            run_cell = getattr(module, "run_cell", None)
+            runner.run(folder, manifest, experiment, watch, run_cell)
     except KeyboardInterrupt:
         done = len(manifest["cells"])
         print(f"\n{done} of {len(experiment.cells)} cells are in {folder}")
@@ -115,9 +123,9 @@ def _stored(
     module: ModuleType,
     name: str,
     options: Options,
-    experiment: Experiment,
+    experiment: Comparison,
     named: bool,
-) -> tuple[Path, Experiment]:
+) -> tuple[Path, Comparison]:
     """The folder to draw from, and the spec of its records."""
     folders = [options.results] if options.results else []
     folders = folders or [run_folder(name, experiment), ROOT / name]

@@ -21,18 +21,62 @@ class CellName(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Experiment(Spec):
-    """Every optimizer on every problem at every learning rate and seed.
+class Comparison(Spec):
+    """Every optimizer on every problem, a cell each; what a cell is, its experiment says.
 
-    A subclass may add fields; each field that holds a Problem is run. The seeds of a run
-    decide its start and its batches, alike for all optimizers and learning rates. The
-    learning rate is selected on seeds of its own, apart from those reported.
+    A subclass may add fields; each field that holds a Problem is run.
     """
 
     problem: Problem
-    """What is trained."""
+    """What the optimizers meet."""
     optimizers: tuple[Optimizer, ...]
     """The rules compared, such as SGD or "Adam(b1=0.0)"."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then that there is something to run."""
+        super().__post_init__()
+        self.refuse_repeated("optimizers")
+        if len({str(problem) for problem in self.problems}) < len(self.problems):
+            raise UserError(f"{type(self).__name__}: two of its problems are the same")
+
+    def refuse_repeated(self, *names: str) -> None:
+        """Refuses fields that are empty or hold something twice."""
+        for name in names:
+            if not getattr(self, name):
+                self.refuse(name, "not empty")
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                self.refuse(name, "without repetitions")
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The values of all fields that hold a problem."""
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return tuple(value for value in values if isinstance(value, Problem))
+
+    @property
+    def cells(self) -> tuple[CellName, ...]:
+        """Every cell, in the order in which they run."""
+        return tuple(
+            CellName(p, o, f"{i}-{type(p).__name__}.{j:02d}-{type(o).__name__}.nc")
+            for i, p in enumerate(self.problems)
+            for j, o in enumerate(self.optimizers)
+        )
+
+    @property
+    def runs(self) -> int:
+        """Runs in a cell."""
+        return 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment(Comparison):
+    """Training: every optimizer on every problem at every learning rate and seed.
+
+    The seeds of a run decide its start and its batches, alike for all optimizers and
+    learning rates. The learning rate is selected on seeds of its own, apart from those
+    reported.
+    """
+
     learning_rates: tuple[float, ...]
     """The grid, the same for every optimizer."""
     metrics: tuple[str, ...]
@@ -59,30 +103,14 @@ class Experiment(Spec):
         for name in ("selection_seeds", "first_seed"):
             if getattr(self, name) < 0:
                 self.refuse(name, "at least 0")
-        for name in ("optimizers", "learning_rates", "metrics"):
-            if not getattr(self, name):
-                self.refuse(name, "not empty")
-            if len(set(getattr(self, name))) < len(getattr(self, name)):
-                self.refuse(name, "without repetitions")
+        self.refuse_repeated("learning_rates", "metrics")
         if not all(math.isfinite(rate) and rate > 0 for rate in self.learning_rates):
             self.refuse("learning_rates", "positive and finite")
-        if len({str(problem) for problem in self.problems}) < len(self.problems):
-            raise UserError(f"{type(self).__name__}: two of its problems are the same")
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
-        """The values of all fields that hold a problem."""
-        values = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return tuple(value for value in values if isinstance(value, Problem))
-
-    @property
-    def cells(self) -> tuple[CellName, ...]:
-        """Every cell, in the order in which they run."""
-        return tuple(
-            CellName(p, o, f"{i}-{type(p).__name__}.{j:02d}-{type(o).__name__}.nc")
-            for i, p in enumerate(self.problems)
-            for j, o in enumerate(self.optimizers)
-        )
+    def runs(self) -> int:
+        """Learning rates times seeds, those for selection included."""
+        return len(self.learning_rates) * len(self.seed_numbers)
 
     @property
     def record_every(self) -> int:

@@ -16,7 +16,7 @@ import xarray as xr
 
 from study import results, statistics
 from study.errors import UserError
-from study.experiment import Experiment
+from study.experiment import Comparison
 from study.problems import Problem
 
 
@@ -24,19 +24,19 @@ from study.problems import Problem
 class Results:
     """The records of an experiment, as drawing and judging see them."""
 
-    experiment: Experiment
+    experiment: Comparison
     folder: Path
     _read: dict[str, xr.Dataset] = dataclasses.field(
         default_factory=dict, compare=False, repr=False
     )
 
     def selected(self, problem: Problem) -> xr.Dataset:
-        """`select` of one problem's records, computed or as published; read once."""
+        """One problem's records, of training at its selected rates; read once."""
         name = str(problem)
         if name not in self._read:
             dataset = results.load(self.folder, name)
-            published = "selected_rate" in dataset.coords
-            self._read[name] = dataset if published else select(dataset)
+            trained = "for_selection" in dataset.coords  # and not yet selected
+            self._read[name] = select(dataset) if trained else dataset
         return self._read[name]
 
 

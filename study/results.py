@@ -23,7 +23,7 @@ import xarray as xr
 
 from study import spec
 from study.errors import UserError
-from study.experiment import CellName, Experiment
+from study.experiment import CellName, Comparison
 
 if TYPE_CHECKING:
     from study.sweep import Cost
@@ -35,7 +35,7 @@ MANIFEST, RECORDS, PUBLISHED = "manifest.json", "records", "records.nc"
 # Writing ------------------------------------------------------------------------------
 
 
-def prepare(folder: Path, name: str, experiment: Experiment, preset: str) -> dict[str, Any]:
+def prepare(folder: Path, name: str, experiment: Comparison, preset: str) -> dict[str, Any]:
     """The manifest of a folder that may be new; it must belong to this experiment.
 
     Raises:
@@ -243,7 +243,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def spec_differences(
-    manifest: dict[str, Any], name: str, experiment: Experiment
+    manifest: dict[str, Any], name: str, experiment: Comparison
 ) -> list[str]:
     """The fields in which a manifest's spec differs from this experiment's."""
     stored = {"experiment": manifest["experiment"], **manifest["spec"]}
@@ -292,7 +292,7 @@ def _native(array: xr.DataArray) -> xr.DataArray:
     return array.astype(array.dtype.newbyteorder("="))
 
 
-def _refuse_strangers(folder: Path, experiment: Experiment) -> None:
+def _refuse_strangers(folder: Path, experiment: Comparison) -> None:
     known = {cell.file for cell in experiment.cells}
     for path in sorted((folder / RECORDS).glob("*.nc")):
         if path.name not in known:

@@ -11,6 +11,7 @@ whose gradient at theta_t is g_t.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,8 @@ import optax
 
 from study import train, trees
 from study.optimizers import Optimizer
-from study.types import Array, Params, Scalar, Update
+from study.problems import Problem
+from study.types import Array, Data, Params, Scalar, Update
 
 
 class Stream(NamedTuple):
@@ -59,6 +61,43 @@ def updates(optimizer: Optimizer, learning_rate: Scalar, stream: Stream) -> Upda
 
     start = (stream.params, optimizer.build(learning_rate).init(stream.params))
     return jax.lax.scan(advance, start, (stream.grads, stream.values))[1]
+
+
+def record(
+    problem: Problem,
+    guide: Optimizer,
+    learning_rate: Scalar,
+    steps: int,
+    seed: Scalar,
+    data: Data,
+) -> Stream:
+    """The gradients that a guide meets while it trains on a problem.
+
+    Values are those of the batch losses there; curvature is 1. With the guide's own
+    updates the stream leads along the guide's path.
+    """
+    keys = train.keys(jnp.asarray(seed, jnp.int32))
+    params = problem.init(keys.init)
+    state = train.start(guide, learning_rate, params, shadowed=False)
+
+    def advance(state: train.State, t: Array) -> tuple[train.State, Any]:
+        after, step = train.step(problem, guide, data, learning_rate, keys.data, state, t)
+        return after, (step.grad, step.loss)
+
+    _, (grads, values) = jax.lax.scan(advance, state, jnp.arange(steps))
+    return Stream(params, grads, values, jnp.ones([], values.dtype))
+
+
+def tree_like(vectors: Array, params: Params) -> Any:
+    """The inverse of `vector`: elements [..., element] as leaves [..., shape]."""
+    leaves, structure = jax.tree.flatten(params)
+    ends = list(itertools.accumulate(leaf.size for leaf in leaves))
+    parts = jnp.split(vectors, ends[:-1], axis=-1)
+    shaped = [
+        part.reshape(*vectors.shape[:-1], *leaf.shape)
+        for part, leaf in zip(parts, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, shaped)
 
 
 def vector(tree: Update, axes: int = 1) -> Array:

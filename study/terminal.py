@@ -12,20 +12,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from study.experiment import CellName, Experiment
+from study.experiment import CellName, Comparison
 from study.runner import Watch
 
 VERDICT_STYLE = {"holds": "green", "fails": "red"}
 
 
 @contextlib.contextmanager
-def watch(experiment: Experiment, todo: Sequence[CellName], quiet: bool) -> Iterator[Watch]:
+def watch(experiment: Comparison, todo: Sequence[CellName], quiet: bool) -> Iterator[Watch]:
     """A function that shows progress: a bar, or a line a cell in logs."""
     console = Console()
     if quiet or not console.is_terminal:
         yield _line_by_line(todo)
         return
-    runs = len(experiment.learning_rates) * len(experiment.seed_numbers)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -43,7 +42,7 @@ def watch(experiment: Experiment, todo: Sequence[CellName], quiet: bool) -> Iter
                 description=f"{cell.problem.label}, {cell.optimizer.title}",
                 completed=index + share,
                 cells=index + int(share == 1),
-                rate=runs * (index + share) / (time.perf_counter() - begun),
+                rate=experiment.runs * (index + share) / (time.perf_counter() - begun),
             )
 
         yield show

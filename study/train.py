@@ -79,7 +79,9 @@ def apply(
 
 def _like(tree: Any, pattern: Any) -> Any:
     """Some rules promote half precision on the way; a scan wants its dtypes back."""
-    return jax.tree.map(lambda x, old: jnp.asarray(x, jnp.asarray(old).dtype), tree, pattern)
+    return jax.tree.map(
+        lambda x, old: jnp.asarray(x, jnp.asarray(old).dtype), tree, pattern
+    )
 
 
 def keys(seed: Array) -> Keys:

@@ -243,7 +243,7 @@ def _inverse_root(matrix: jax.Array, order: int) -> jax.Array:
     rounding = 10 * matrix.shape[0] * jnp.finfo(matrix.dtype).eps * values[-1]
     real = values > rounding
     roots = jnp.where(real, jnp.where(real, values, 1) ** (-1 / order), 0)
-    return (vectors * roots) @ vectors.T
+    return (vectors * roots[None]) @ vectors.T
 
 
 # Wrappers --------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ LAYERS = (
     ("optimizers", "problems", "metrics"),
     ("experiment", "train"),
     ("sweep", "streams", "figures"),
-    ("results",),
+    ("results", "symmetry"),
     ("reporting", "runner", "claims"),
     ("arguments", "terminal"),
     ("cli",),

@@ -240,7 +240,7 @@ class Yogi(OfAverage):
     """Adam with v moved towards g^2 by (1 - b2) g^2 whatever its distance. Both.
 
     Zaheer et al. (2018), NeurIPS. Optax starts m and v at 1e-6, so that an element moves
-    before it has a gradient.
+    before it has a gradient; bias correction multiplies that v_0 by 1000 at first.
     """
 
     label = "Yogi"
@@ -248,10 +248,11 @@ class Yogi(OfAverage):
     changes = "both"
     factory = "yogi"
     theory = ADAM.but(
-        element="no|yes",
-        leaf="approximate|yes",
-        floor=1e-3,
-        epsilon="eps, 1e5 times Adam's",
+        element="late|yes",
+        leaf="no|yes",
+        floor=0.0036,
+        epsilon="v_0 / (1 - b2^t) under the root, and eps",
+        loss_factor="late|yes",
     )
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Changes = Literal["neither", "magnitude", "direction", "both"]
 Extra = Literal["value", "grad", "value_fn", "obj_fn", "grad_fn", "example_grads"]
 EPSILONS = ("eps", "eps_root", "initial_accumulator", "min_norm")
+NOISES = ("eta", "noise_multiplier")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +84,15 @@ class Optimizer(Spec, abc.ABC):
 
     def without_epsilon(self) -> Optimizer:
         """The same rule with every epsilon 0; itself if it has none."""
-        names = {f.name for f in dataclasses.fields(self)} & set(EPSILONS)
-        return dataclasses.replace(self, **dict.fromkeys(names, 0.0))
+        return self._zeroed(EPSILONS)
+
+    def without_noise(self) -> Optimizer:
+        """The same rule with noise 0; itself if it has none."""
+        return self._zeroed(NOISES)
+
+    def _zeroed(self, names: tuple[str, ...]) -> Optimizer:
+        own = {f.name for f in dataclasses.fields(self)} & set(names)
+        return dataclasses.replace(self, **dict.fromkeys(own, 0.0))
 
     def decay_update(self, learning_rate: Scalar, params: Params) -> Update | None:
         """The decoupled weight decay inside the update, None without one.

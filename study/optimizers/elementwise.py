@@ -31,7 +31,7 @@ class Adagrad(OfGradient):
     changes = "both"
     factory = "adagrad"
     theory = ELEMENTWISE.but(
-        loss_factor="approximate|yes",
+        loss_factor="late|yes",
         element="no|yes",
         leaf="no|yes",
         floor=0.029,
@@ -64,7 +64,7 @@ class Adadelta(OfGradient):
     factory = "adadelta"
     theory = ELEMENTWISE.but(
         loss_factor="approximate|undefined",
-        element="no|undefined",
+        element="late|undefined",
         leaf="no|undefined",
         permutation="yes|undefined",
         rotation="no|undefined",
@@ -127,7 +127,11 @@ class PlainRMSProp(OfGradient):
     changes = "both"
     float16 = "nan"
     factory = "rmsprop"
-    theory = ELEMENTWISE.but(floor=5.8e-5, epsilon="eps inside the root: sqrt(eps / 3)")
+    theory = ELEMENTWISE.but(
+        floor=5.8e-05,
+        epsilon="eps inside the root: sqrt(eps / 3)",
+        leaf="late|yes",
+    )
     decay: float = 0.9
     """Share of the averages that is kept, in [0, 1)."""
     eps: float = 1e-8
@@ -148,7 +152,11 @@ class CentredRMSProp(OfGradient):
     changes = "both"
     float16 = "nan"
     factory = "rmsprop"
-    theory = ELEMENTWISE.but(floor=4.8e-4, epsilon="eps beside the variance v - m^2")
+    theory = ELEMENTWISE.but(
+        floor=0.00048,
+        epsilon="eps beside the variance v - m^2",
+        leaf="late|yes",
+    )
     decay: float = 0.9
     """Share of the averages that is kept, in [0, 1)."""
     eps: float = 1e-8
@@ -174,7 +182,11 @@ class MomentumRMSProp(Optimizer):
     changes = "both"
     float16 = "nan"
     factory = "rmsprop"
-    theory = ELEMENTWISE.but(floor=5.8e-5, epsilon="eps inside the root: sqrt(eps / 3)")
+    theory = ELEMENTWISE.but(
+        floor=5.8e-05,
+        epsilon="eps inside the root: sqrt(eps / 3)",
+        leaf="late|yes",
+    )
     decay: float = 0.9
     """Share of the averages that is kept, in [0, 1)."""
     eps: float = 1e-8
@@ -296,7 +308,10 @@ class MSVAG(Optimizer):
     label = "M-SVAG"
     colour = "#9d00eb"
     changes = "both"
-    theory = PARTIAL
+    theory = PARTIAL.but(
+        rotation="early",
+        matrix_rotation="early",
+    )
     decay: float = 0.9
     """Share of both averages that is kept, in [0, 1)."""
 

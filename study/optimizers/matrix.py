@@ -30,7 +30,10 @@ class Muon(Optimizer):
     changes = "both"
     float16 = "nan"
     factory = "contrib.muon"
-    theory = LEAFWISE.but(floor=1.4e-9, epsilon="eps = |m| of a matrix; for vectors Adam's")
+    theory = LEAFWISE.but(
+        floor=5.5e-09,
+        epsilon="eps = |m| of a matrix; for vectors Adam's",
+    )
     beta: float = 0.95
     """Share of the average gradient that is kept, in [0, 1)."""
     ns_steps: int = 5
@@ -62,8 +65,8 @@ class GaLore(Optimizer):
         loss_factor="approximate",
         leaf="approximate",
         matrix_rotation="no",
-        floor=1.4e-9,
-        epsilon="eps = sqrt(v) of the projected gradient",
+        floor=1e-08,
+        epsilon="eps = sqrt(v), for vectors Adam's",
     )
     rank: int = 4
     """Singular vectors kept."""
@@ -86,7 +89,10 @@ class Shampoo(OfGradient):
     label = "Shampoo"
     colour = "#ff00b1"
     changes = "both"
-    theory = LEAFWISE.but(floor=2e-5, epsilon="eps I, the start of L and R")
+    theory = LEAFWISE.but(
+        floor=1.8e-06,
+        epsilon="eps I, the start of L and R",
+    )
     eps: float = 1e-8
     """L and R start at eps I."""
 
@@ -106,7 +112,8 @@ class LBFGS(Optimizer):
     """u = -eta H g, H from the last steps and changes of gradient. Changes both.
 
     Liu & Nocedal (1989), doi:10.1007/BF01589116, without line search: the learning rate
-    scales the quasi-Newton step. Made for gradients without noise.
+    scales the quasi-Newton step. Made for gradients without noise: on others its steps
+    shrink until theta_t - theta_(t-1) has lost its digits, and with them the rotation.
     """
 
     label = "L-BFGS"
@@ -115,7 +122,11 @@ class LBFGS(Optimizer):
     float16 = "nan"
     factory = "lbfgs"
     theory = NORMED.but(
-        loss_factor="yes", floor=float("nan"), epsilon="first step: |u| at most |g|"
+        loss_factor="yes",
+        floor=float("nan"),
+        epsilon="first step: |u| at most |g|",
+        rotation="early",
+        matrix_rotation="early",
     )
     memory_size: int = 10
     """Steps remembered."""
@@ -137,7 +148,8 @@ class LBFGSLineSearch(Optimizer):
     """L-BFGS with a zoom line search, its learning rate. Changes both.
 
     Liu & Nocedal (1989), doi:10.1007/BF01589116; Nocedal & Wright (2006), algorithm 3.5.
-    The learning rate is not used. Made for gradients without noise.
+    The learning rate is not used. Made for gradients without noise: on others rounding
+    grows from step to step.
     """
 
     label = "L-BFGS line search"
@@ -148,7 +160,12 @@ class LBFGSLineSearch(Optimizer):
     asks = ("value", "grad", "value_fn")
     own_rate = True
     theory = NORMED.but(
-        loss_factor="yes", floor=float("nan"), epsilon="first step: |u| at most |g|"
+        loss_factor="approximate",
+        floor=0.5,
+        epsilon="the line search's first guess, 1",
+        permutation="approximate",
+        rotation="approximate",
+        matrix_rotation="approximate",
     )
     memory_size: int = 10
     """Steps remembered."""
@@ -168,7 +185,7 @@ class LBFGSLineSearch(Optimizer):
 @OPTIMIZERS.register
 @dataclasses.dataclass(frozen=True)
 class Sophia(OfAverage):
-    """u = -eta clip(m / max(gamma h, eps), 1), h averaging a Hessian diagonal. Changes both.
+    """u = -eta clip(m / max(gamma h, eps), 1), h averaging a Hessian diagonal. Both.
 
     Liu et al. (2023), arXiv:2305.14342. h comes from Hutchinson's estimator every ten
     steps; where m is large beside it the rule is sign descent. Optax's default weight

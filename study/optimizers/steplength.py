@@ -99,7 +99,10 @@ class DoG(ScalarRule):
     changes = "magnitude"
     factory = "contrib.dog"
     own_rate = True
-    theory = NORMED.but(epsilon="eps under the root of sum |g|^2")
+    theory = NORMED.but(
+        epsilon="eps under the root of sum |g|^2",
+        loss_factor="yes",
+    )
     eps: float = 1e-8
     """Under the root."""
 

@@ -27,7 +27,10 @@ class NormalisedByLeaf(OfGradient):
     label = "Normalised by leaf"
     colour = "#760000"
     changes = "both"
-    theory = LEAFWISE.but(floor=1.7e-7, epsilon="eps = |g| of a leaf: 1e-6 / sqrt(size)")
+    theory = LEAFWISE.but(
+        floor=2e-07,
+        epsilon="eps = |g| of a leaf: 1e-6 / sqrt(size)",
+    )
     eps: float = 1e-6
     """Added to |g|."""
 
@@ -102,7 +105,10 @@ class NovoGrad(Optimizer):
     colour = "#764e00"
     changes = "both"
     factory = "novograd"
-    theory = LEAFWISE.but(floor=1.7e-7, epsilon="eps = |g| of a leaf: 1e-6 / sqrt(size)")
+    theory = LEAFWISE.but(
+        floor=2e-07,
+        epsilon="eps = |g| of a leaf: 1e-6 / sqrt(size)",
+    )
     b1: float = 0.9
     """Share of the running sum that is kept, in [0, 1)."""
     b2: float = 0.25
@@ -186,8 +192,10 @@ class SM3(OfAverage):
     factory = "sm3"
     theory = LEAFWISE.but(
         matrix_rotation="no",
-        floor=1e-5,
+        floor=1e-05,
         epsilon="eps under the root: sqrt(eps / 120)",
+        element="early",
+        permutation="early",
     )
     b1: float = 0.9
     """Share of the average that is kept, in [0, 1)."""

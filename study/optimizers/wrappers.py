@@ -82,7 +82,16 @@ class Mechanize(Around):
     float16 = "nan"
     factory = "contrib.mechanize"
     own_rate = True
-    theory = LINEAR.but(epsilon="eps beside the betting terms")
+    theory = LINEAR.but(
+        epsilon="eps beside the betting terms",
+        loss_factor="no|undefined",
+        element="no|undefined",
+        leaf="no|undefined",
+        permutation="yes|undefined",
+        rotation="yes|undefined",
+        matrix_rotation="yes|undefined",
+        layer_rescaling="no|undefined",
+    )
     eps: float = 1e-8
     """Added to the divisors."""
 

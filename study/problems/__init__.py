@@ -7,7 +7,12 @@ module.
 from study.problems.base import PROBLEMS, Problem
 from study.problems.images import Digits
 from study.problems.quadratic import NoisyQuadratic
-from study.problems.toy import GivenGradient, RandomGradient
+from study.problems.toy import (
+    GivenGradient,
+    RandomGradient,
+    RandomLayer,
+    ReluRegression,
+)
 
 __all__ = [
     "PROBLEMS",
@@ -16,4 +21,6 @@ __all__ = [
     "NoisyQuadratic",
     "Problem",
     "RandomGradient",
+    "RandomLayer",
+    "ReluRegression",
 ]

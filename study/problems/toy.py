@@ -82,3 +82,143 @@ class RandomGradient(Problem):
     def loss(self, params: Params, batch: Batch) -> Array:
         """<g, w>."""
         return batch @ params["w"]
+
+
+@PROBLEMS.register
+@dataclasses.dataclass(frozen=True)
+class RandomLayer(Problem):
+    """loss = <g, theta> for a kernel and a bias, a new normal g at every step.
+
+    Each element has a scale of its own, log-normal and the same at every step. The start
+    is standard normal.
+    """
+
+    label = "Random layer"
+
+    rows: int = 6
+    """Of the kernel."""
+    columns: int = 8
+    """Of the kernel."""
+    size: int = 12
+    """Of the bias."""
+    sigma: float = 1.0
+    """Standard deviation of the logarithm of the elements' scales."""
+    bias_scale: float = 10.0
+    """Factor on the bias's scales: leaves differ, as those of networks do."""
+    scale_seed: int = 0
+    """Of the scales."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        self.at_least(rows=1, columns=1, size=1, sigma=0, bias_scale=0, scale_seed=0)
+
+    def data(self) -> Data:
+        """{kernel [row, column], bias [size]}: the scales."""
+        import numpy as np
+
+        random = np.random.default_rng(self.scale_seed)
+        draw = lambda *shape: np.exp(self.sigma * random.normal(size=shape))  # noqa: E731
+        kernel, bias = draw(self.rows, self.columns), draw(self.size)
+        scales = {"kernel": kernel, "bias": self.bias_scale * bias}
+        return {name: scale.astype(self.dtype) for name, scale in scales.items()}
+
+    def init(self, key: Key) -> Params:
+        """{kernel [row, column], bias [size]}, standard normal."""
+        import jax
+
+        kernel, bias = jax.random.split(key)
+        return {
+            "kernel": jax.random.normal(kernel, (self.rows, self.columns), self.dtype),
+            "bias": jax.random.normal(bias, (self.size,), self.dtype),
+        }
+
+    def sample(self, data: Data, key: Key) -> Batch:
+        """G, a tree like theta."""
+        import jax
+
+        normal = self.init(key)
+        return jax.tree.map(lambda scale, z: scale * z, data, normal)
+
+    def loss(self, params: Params, batch: Batch) -> Array:
+        """<g, theta>."""
+        import optax
+
+        return optax.tree.vdot(batch, params)
+
+
+@PROBLEMS.register
+@dataclasses.dataclass(frozen=True)
+class ReluRegression(Problem):
+    """(f(x) - y)^2 / 2 for f(x) = relu(x A) B without biases, on all samples at once.
+
+    `balance` multiplies A and divides B: the same function of x, other parameters. Data
+    and start are normal, targets those of another such network.
+    """
+
+    label = "ReLU regression"
+    selects = "objective"
+    reports = "objective"
+
+    inputs: int = 10
+    """Elements of x."""
+    width: int = 32
+    """Hidden units."""
+    samples: int = 64
+    """Number of x."""
+    balance: float = 1.0
+    """Factor on A and divisor of B, positive."""
+    data_seed: int = 0
+    """Of the samples and their targets."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        self.at_least(inputs=1, width=1, samples=1, data_seed=0)
+        if not self.balance > 0:
+            self.refuse("balance", "positive")
+
+    def data(self) -> Data:
+        """(x [sample, input], y [sample])."""
+        import numpy as np
+
+        random = np.random.default_rng(self.data_seed)
+        x = random.normal(size=(self.samples, self.inputs))
+        a = random.normal(size=(self.inputs, self.width)) / self.inputs**0.5
+        b = random.normal(size=self.width) / self.width**0.5
+        y = np.maximum(x @ a, 0) @ b
+        return x.astype(self.dtype), y.astype(self.dtype)
+
+    def init(self, key: Key) -> Params:
+        """{first [input, width], second [width, 1]}, He's law times the balance."""
+        import jax
+
+        first, second = jax.random.split(key)
+        a = jax.random.normal(first, (self.inputs, self.width), self.dtype)
+        b = jax.random.normal(second, (self.width, 1), self.dtype)
+        return {
+            "first": (a * (self.balance * (2 / self.inputs) ** 0.5)).astype(a.dtype),
+            "second": (b * ((1 / self.width) ** 0.5 / self.balance)).astype(b.dtype),
+        }
+
+    def sample(self, data: Data, key: Key) -> Batch:
+        """All of the data."""
+        del key
+        return data
+
+    def outputs(self, params: Params, x: Array) -> Array:
+        """F(x) [sample]."""
+        import jax
+
+        return (jax.nn.relu(x @ params["first"]) @ params["second"])[:, 0]
+
+    def loss(self, params: Params, batch: Batch) -> Array:
+        """Half the mean squared error."""
+        import jax.numpy as jnp
+
+        x, y = batch
+        return jnp.mean(jnp.square(self.outputs(params, x) - y)) / 2
+
+    def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
+        """The objective on all samples."""
+        return {"objective": self.loss(params, data)}
