@@ -225,7 +225,10 @@ class AdaBelief(OfAverage):
     changes = "both"
     float16 = "nan"
     factory = "adabelief"
-    theory = ADAM.but(floor=float("nan"), epsilon="eps_root, summed with s")
+    theory = ADAM.but(
+        floor=5e-07,
+        epsilon="eps_root, summed with s, which dies out",
+    )
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
     eps: float = 1e-16

@@ -71,6 +71,7 @@ class Adadelta(OfGradient):
         matrix_rotation="no|undefined",
         layer_rescaling="no|undefined",
         epsilon="eps in both roots",
+        floor=0.0021,
     )
     rho: float = 0.9
     """Share of both averages that is kept, in [0, 1)."""
@@ -219,7 +220,8 @@ class ACProp(OfGradient):
         leaf="late",
         rotation="early",
         matrix_rotation="early",
-        epsilon="eps and eps_root",
+        epsilon="eps_root, summed with s, which dies out",
+        floor=4.7e-07,
     )
     b1: float = 0.9
     """Share of the average m that is kept, in [0, 1)."""
@@ -372,7 +374,8 @@ class COCOB(Optimizer):
         loss_factor="yes",
         element="yes",
         leaf="yes",
-        epsilon="eps, the smallest of the largest gradients",
+        epsilon="eps, where the largest gradient starts",
+        floor=9.4e-09,
     )
     alpha: float = 100.0
     """How slowly betting starts."""

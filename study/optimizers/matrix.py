@@ -202,7 +202,8 @@ class Sophia(OfAverage):
         loss_factor="yes",
         element="early",
         leaf="early",
-        epsilon="eps where the Hessian is below it",
+        epsilon="eps where gamma h is below it: eps / 2",
+        floor=5e-09,
     )
     b1: float = 0.965
     """Share of the average gradient that is kept, in [0, 1)."""

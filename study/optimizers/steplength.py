@@ -53,7 +53,11 @@ class MoMo(ScalarRule):
     changes = "both"
     factory = "contrib.momo"
     asks = ("value",)
-    theory = NORMED.but(loss_factor="yes", epsilon="the longest step eta")
+    theory = NORMED.but(
+        loss_factor="yes",
+        epsilon="the longest step eta",
+        floor=0.084,
+    )
     beta: float = 0.9
     """Share of the average that is kept, in [0, 1)."""
     lower_bound: float = 0.0
@@ -75,7 +79,10 @@ class MoMoAdam(OfAverage):
     factory = "contrib.momo_adam"
     asks = ("value",)
     theory = ELEMENTWISE.but(
-        element="no", leaf="no", floor=float("nan"), epsilon="eps = sqrt(v)"
+        element="no",
+        leaf="no",
+        floor=8.9e-10,
+        epsilon="eps = sqrt(v) for the direction; no step at all below |m|^2 = 2e-16",
     )
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -100,8 +107,9 @@ class DoG(ScalarRule):
     factory = "contrib.dog"
     own_rate = True
     theory = NORMED.but(
-        epsilon="eps under the root of sum |g|^2",
+        epsilon="eps under the root of sum |g|^2, compounded",
         loss_factor="yes",
+        floor=1.2e-05,
     )
     eps: float = 1e-8
     """Under the root."""
@@ -120,7 +128,10 @@ class DoWG(ScalarRule):
     changes = "magnitude"
     factory = "contrib.dowg"
     own_rate = True
-    theory = NORMED.but(epsilon="eps beside the root")
+    theory = NORMED.but(
+        epsilon="eps beside the root, compounded",
+        floor=0.0034,
+    )
     init_estim_sq_dist: float = 1e-4
     """The first squared distance; Optax takes eps."""
     eps: float = 1e-4
@@ -150,6 +161,8 @@ class DAdaptAdamW(OfAverage):
         rotation="no|undefined",
         matrix_rotation="no|undefined",
         layer_rescaling="no|undefined",
+        floor=1.6e-06,
+        epsilon="eps in the estimate of d, compounded",
     )
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -179,7 +192,12 @@ class Prodigy(OfAverage):
     float16 = "nan"
     factory = "contrib.prodigy"
     own_rate = True
-    theory = ELEMENTWISE.but(element="early", leaf="early", epsilon="d eps = sqrt(v)")
+    theory = ELEMENTWISE.but(
+        element="early",
+        leaf="early",
+        epsilon="d eps = sqrt(v), compounded",
+        floor=3.2e-06,
+    )
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
     eps: float = 1e-8

@@ -1,0 +1,535 @@
+"""Which symmetries does each optimizer have, and where does epsilon end them?
+
+Question.   If every gradient is multiplied by one number, by one number per element or
+            per leaf, permuted or rotated, what becomes of each optimizer's updates; down
+            to which size of gradient; and does training notice that the layers of a
+            network were rescaled without changing its function?
+Prediction. What `theory` says on each entry, derived from its formula: in short, sums of
+            gradients rotate and scale with them (k = 1), element-wise rules forget the
+            scale of each element but not the basis, leaf-wise rules the scale of each
+            leaf, and epsilon bounds all of it from below, from 1e-15 (Adafactor) to 0.03
+            (Adagrad as Optax starts it). Only relative updates (LARS, Fromage, Adafactor;
+            LAMB nearly) do not notice rescaled layers.
+Varied.     Scientific: optimizer, transformation, epsilon (its default, and 0). Fixed: one
+            stream of 40 random gradients of a 6 x 8 kernel and a bias of 12 elements,
+            float64, learning rate 0.01 (1 for rules that find their own).
+Cost.       Two minutes on two CPU cores, nearly all of it compilation.
+
+    python -m experiments.symmetries             run, store, judge, draw
+    python -m experiments.symmetries --draw      draw stored records again
+
+After PAPERS on scale-freeness (Zhuang et al. 2022, arXiv:2202.00089), rotation
+equivariance (Maes et al. 2025, arXiv:2410.19964) and layer rescaling (Neyshabur et al.
+2015, arXiv:1506.02617; Dinh et al. 2017, arXiv:1703.04933).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from study import cli
+from study.claims import Prediction
+from study.experiment import Comparison
+from study.optimizers import OPTIMIZERS, SYMMETRIES, Optimizer
+from study.problems import Problem, RandomLayer, ReluRegression
+from study.statistics import Estimate
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from study.reporting import Results
+    from study.sweep import Cost
+
+OPEN_LOOP = tuple(name for name in SYMMETRIES if name != "layer_rescaling")
+EPSILONS = ("default", "zero")
+
+
+@dataclasses.dataclass(frozen=True)
+class Symmetries(Comparison):
+    """Updates on one stream and its transformations; two trainings of one function."""
+
+    network: ReluRegression = ReluRegression(dtype="float64")
+    """Trained from a start and from the same function with rescaled layers."""
+    steps: int = 40
+    """Gradients in the stream; the last ten count as late."""
+    learning_rate: float = 0.01
+    """Of every rule that does not find its own, which has 1."""
+    balance: float = 10.0
+    """Factor on the first layer and divisor of the second."""
+    trained: int = 50
+    """Updates of the network."""
+    seed: int = 0
+    """Of stream, transformations and network."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        if self.steps < 20:
+            self.refuse("steps", "at least 20")
+        if self.trained < 1:
+            self.refuse("trained", "at least 1")
+
+
+DEFAULT = Symmetries(
+    problem=RandomLayer(dtype="float64"),
+    optimizers=tuple(OPTIMIZERS[name]() for name in OPTIMIZERS),
+)
+PRESETS = {
+    "smoke": dataclasses.replace(
+        DEFAULT, optimizers=tuple(OPTIMIZERS[name]() for name in ("SGD", "Adam")), trained=2
+    ),
+    "default": DEFAULT,
+    "paper": dataclasses.replace(DEFAULT, steps=100, trained=500),
+}
+KEPT = (
+    "error",
+    "angle",
+    "degree",
+    "floor",
+    "slope",
+    "same_law",
+    "lengths",
+    "deviation",
+)
+
+
+def run_cell(
+    experiment: Symmetries,
+    problem: Problem,
+    optimizer: Optimizer,
+    progress: Callable[[float], None] = lambda share: None,
+) -> tuple[xr.Dataset, Cost]:
+    """One optimizer at its own epsilon and at 0: on the stream, or on the network."""
+    import jax
+    import xarray as xr
+
+    from study import devices, sweep, symmetry
+
+    begun = time.perf_counter()
+    rate = 1.0 if optimizer.own_rate else experiment.learning_rate
+    measured: list[dict[str, Any]] = []
+    with devices.precision("float64"):
+        for rule in dict.fromkeys((optimizer, optimizer.without_epsilon())):
+            if isinstance(problem, ReluRegression):
+                deviation = symmetry.layer_rescaling(
+                    rule,
+                    rate,
+                    problem,
+                    experiment.balance,
+                    experiment.trained,
+                    experiment.seed,
+                )
+                measured.append({"deviation": deviation})
+            else:
+                stream = _stream(problem, experiment.steps, experiment.seed)
+                measured.append(symmetry.measure(rule, rate, stream, experiment.seed))
+            progress(0.5)
+        key = jax.random.key(0)
+        params = jax.eval_shape(problem.init, key)
+        state = jax.eval_shape(optimizer.build(rate).init, params)
+    dims = {
+        "error": ("symmetry", "moment"),
+        "angle": ("symmetry", "moment"),
+        "same_law": ("symmetry",),
+        "lengths": ("scale",),
+    }
+    both = (measured * 2)[:2]  # without an epsilon, both are one
+    variables = {
+        name: (
+            ("epsilon", *dims.get(name, ())),
+            np.stack([np.asarray(m[name]) for m in both]),
+        )
+        for name in measured[0]
+    }
+    coordinates = {
+        "epsilon": list(EPSILONS),
+        "symmetry": list(OPEN_LOOP),
+        "moment": ["first", "late"],
+        "scale": symmetry.SCALES,
+    }
+    used = {"epsilon"} | {d for name in measured[0] for d in dims.get(name, ())}
+    attributes = {"problem": str(problem), "optimizer": str(optimizer), "dtype": "float64"}
+    dataset = xr.Dataset(
+        variables, {k: v for k, v in coordinates.items() if k in used}, attributes
+    )
+    if "angle" in dataset:
+        dataset.angle.attrs["units"] = "radian"
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    bytes_ = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    spent = time.perf_counter() - begun
+    return dataset, sweep.Cost(0.0, spent, len(measured), 1, size, bytes_)
+
+
+@functools.lru_cache(maxsize=1)
+def _stream(problem: Problem, steps: int, seed: int) -> Any:
+    """The problem's gradients, with a loss of 1 at every step."""
+    import jax.numpy as jnp
+
+    from study import streams
+
+    guide = OPTIMIZERS["SGD"]()
+    stream = streams.record(problem, guide, 0.0, steps, seed, problem.data())
+    return stream._replace(values=jnp.ones_like(stream.values))
+
+
+# Verdicts ---------------------------------------------------------------------------------
+
+
+def outcomes(results: Results, optimizer: Optimizer) -> dict[tuple[str, str], str]:
+    """Measured outcomes of one optimizer by (symmetry, epsilon)."""
+    from study import symmetry
+
+    stream = _records(results, 0).sel(optimizer=str(optimizer))
+    network = _records(results, 1).sel(optimizer=str(optimizer))
+    found = {}
+    for epsilon in EPSILONS:
+        at = stream.sel(epsilon=epsilon)
+        for name in OPEN_LOOP:
+            one = at.sel(symmetry=name)
+            found[name, epsilon] = symmetry.outcome(
+                *map(float, one.error.values), float(one.same_law)
+            )
+        deviation = float(network.deviation.sel(epsilon=epsilon))
+        found["layer_rescaling", epsilon] = symmetry.outcome(deviation, deviation)
+    return found
+
+
+def disagreements(results: Results, name: str) -> list[str]:
+    """Optimizers whose measured outcome of one symmetry is not the stated one."""
+    listed = []
+    for optimizer in _stated(results):
+        found = outcomes(results, optimizer)
+        stated = optimizer.theory.stated(name)  # type: ignore[union-attr]
+        for epsilon, wanted in zip(EPSILONS, stated, strict=True):
+            if found[name, epsilon] != wanted:
+                listed.append(f"{optimizer} ({epsilon})")
+    return listed
+
+
+def _records(results: Results, place: int) -> xr.Dataset:
+    return results.selected(results.experiment.problems[place])
+
+
+def _stated(results: Results) -> list[Optimizer]:
+    """The experiment's optimizers that state a theory."""
+    return [o for o in results.experiment.optimizers if o.theory is not None]
+
+
+def _count(results: Results, wrong: int) -> Estimate:
+    return Estimate(wrong, wrong, wrong, len(_stated(results)))
+
+
+def _symmetry(name: str) -> Prediction:
+    return Prediction(
+        f"{SYMMETRIES[name]}: no outcome other than stated, at either epsilon",
+        "theory of each entry",
+        lambda results: _count(results, len(disagreements(results, name))),
+        at_most=0,
+    )
+
+
+def _degrees_wrong(results: Results) -> Estimate:
+    measured = _records(results, 0).degree.sel(epsilon="default")
+    wrong = [
+        o
+        for o in _stated(results)
+        if not abs(float(measured.sel(optimizer=str(o))) - o.theory.degree) <= 0.01  # type: ignore
+    ]
+    return _count(results, len(wrong))
+
+
+def floor_agrees(stated: float, measured: float) -> bool:
+    """Both undefined, both 0, or within a factor 2."""
+    if np.isnan(stated) or np.isnan(measured) or stated == 0 or measured == 0:
+        return bool(np.isnan(stated) and np.isnan(measured)) or stated == measured
+    return abs(np.log2(measured / stated)) <= 1
+
+
+def _floors_wrong(results: Results) -> Estimate:
+    measured = _records(results, 0).floor.sel(epsilon="default")
+    wrong = [
+        o
+        for o in _stated(results)
+        if not floor_agrees(o.theory.floor, float(measured.sel(optimizer=str(o))))  # type: ignore
+    ]
+    return _count(results, len(wrong))
+
+
+def _decades(results: Results) -> Estimate:
+    floors = _records(results, 0).floor.sel(epsilon="default").values
+    floors = floors[np.isfinite(floors) & (floors > 0)]
+    spread = float(np.log10(floors.max() / floors.min())) if len(floors) else np.nan
+    return Estimate(spread, spread, spread, len(floors))
+
+
+PREDICTIONS = (
+    *map(_symmetry, SYMMETRIES),
+    Prediction(
+        "the degree k is within 0.01 of the stated one for every entry",
+        "theory of each entry",
+        _degrees_wrong,
+        at_most=0,
+    ),
+    Prediction(
+        "the epsilon floor is within a factor 2 of the stated one for every entry",
+        "theory of each entry",
+        _floors_wrong,
+        at_most=0,
+    ),
+    Prediction(
+        "the floors spread over more than ten decades",
+        "own expectation: epsilons from 1e-30 under a root to 0.1",
+        _decades,
+        at_least=10,
+    ),
+)
+
+
+def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The atlas: one row for each optimizer, measured beside stated; no cell is empty."""
+    del manifest
+    records, network = _records(results, 0), _records(results, 1)
+    for optimizer in results.experiment.optimizers:
+        theory, found = optimizer.theory, outcomes(results, optimizer)
+        at = records.sel(optimizer=str(optimizer))
+        own = at.sel(epsilon="default")
+        deviations = network.deviation.sel(optimizer=str(optimizer))
+        row: dict[str, Any] = {
+            "optimizer": str(optimizer),
+            "label": optimizer.label,
+            "group": _group(optimizer),
+            "optax": optimizer.factory or "none",
+            "changes": optimizer.changes,
+            "unscaled": str(optimizer.unscaled() or "none"),
+            "own_rate": int(optimizer.own_rate),
+            "float16": optimizer.float16,
+            "degree": float(own.degree),
+            "degree_stated": theory.degree if theory else np.nan,
+            "floor": float(own.floor),
+            "floor_stated": theory.floor if theory else np.nan,
+            "floor_slope": float(own.slope),
+            "epsilon": theory.epsilon if theory else "not stated",
+        }
+        for name in SYMMETRIES:
+            for i, epsilon in enumerate(EPSILONS):
+                stated = theory.stated(name)[i] if theory else "not stated"
+                row[f"{name}_{epsilon}"] = found[name, epsilon]
+                row[f"{name}_{epsilon}_stated"] = stated
+                if name == "layer_rescaling":
+                    row[f"{name}_{epsilon}_error"] = float(deviations.sel(epsilon=epsilon))
+                    continue
+                one = at.sel(symmetry=name, epsilon=epsilon)
+                for moment in ("first", "late"):
+                    error, angle = (
+                        float(one[v].sel(moment=moment)) for v in ("error", "angle")
+                    )
+                    row[f"{name}_{epsilon}_{moment}_error"] = error
+                    row[f"{name}_{epsilon}_{moment}_degrees"] = np.degrees(angle)
+        yield row
+
+
+def _group(optimizer: Optimizer) -> str:
+    return type(optimizer).__module__.rpartition(".")[2]
+
+
+# Figure -----------------------------------------------------------------------------------
+
+COLOURS = {
+    "yes": "#1b6ca8",
+    "approximate": "#8fc1e3",
+    "early": "#f2d58a",
+    "late": "#f2b134",
+    "in law": "#bcd9a7",
+    "no": "#e9e9e9",
+    "undefined": "#ffffff",
+}
+HEADINGS = {
+    "loss_factor": "factor\non loss",
+    "element": "per\nelement",
+    "leaf": "per\nleaf",
+    "permutation": "permu-\ntation",
+    "rotation": "rota-\ntion",
+    "matrix_rotation": "rows and\ncolumns",
+    "layer_rescaling": "layers\nrescaled",
+}
+GROUPS = {
+    "scalar": "One scalar, or none",
+    "averaging": "Averages",
+    "wrappers": "Wrappers",
+    "elementwise": "Element-wise",
+    "adam": "Adam's family",
+    "steplength": "Own step length",
+    "sign": "Signs",
+    "tensorwise": "By leaf, row, column",
+    "matrix": "Spectrum, curvature",
+}
+
+
+def draw(results: Results) -> dict[str, Figure]:
+    """The atlas as a table, and the update's length against the gradient's size."""
+    return {"figure": _draw_table(results), "figure-floors": _draw_floors(results)}
+
+
+def _rows(results: Results) -> list[tuple[str, list[Optimizer]]]:
+    """Optimizers by group, rules that find their own step length last."""
+    groups: dict[str, list[Optimizer]] = {title: [] for title in GROUPS.values()}
+    apart: list[Optimizer] = []
+    for optimizer in results.experiment.optimizers:
+        title = GROUPS.get(_group(optimizer), "Others")
+        place = apart if optimizer.own_rate else groups.setdefault(title, [])
+        place.append(optimizer)
+    ordered = [(title, rows) for title, rows in groups.items() if rows]
+    return [*ordered, *([("Learning rate means little", apart)] if apart else [])]
+
+
+def _draw_table(results: Results) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    from study import figures
+
+    groups = _rows(results)
+    half = _halves(groups)
+    tallest = max(sum(len(rows) + 1.4 for _, rows in side) for side in half)
+    size = (figures.FULL_WIDTH * 1.55, 0.165 * tallest + 1.5)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(half), squeeze=False)[0]
+    for panel, side in zip(axes, half, strict=True):
+        _draw_side(panel, results, side, tallest)
+    handles = [Patch(fc=c, ec="#888888", lw=0.5, label=n) for n, c in COLOURS.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    figure.suptitle(
+        "Is the update unchanged (or does it follow) when the gradient is changed?"
+        "  Numbers: relative error; ring: not as stated; right half: epsilon 0",
+        fontsize=8.5,
+    )
+    return figure
+
+
+def _halves(groups: list[tuple[str, list[Optimizer]]]) -> list[list[Any]]:
+    """The groups in two columns of about one height, in order."""
+    heights = np.cumsum([len(rows) + 1.4 for _, rows in groups])
+    cut = int(np.argmin(np.abs(heights - heights[-1] / 2))) + 1
+    return [side for side in (groups[:cut], groups[cut:]) if side]
+
+
+def _draw_side(axes: Axes, results: Results, groups: list[Any], tallest: float) -> None:
+    records, network = _records(results, 0), _records(results, 1)
+    level = 0.0
+    for j, heading in enumerate(["k", "floor", *HEADINGS.values()]):
+        axes.text(j + 0.5, -0.3, heading, ha="center", va="bottom", fontsize=7)
+    for title, rows in groups:
+        axes.text(-3.4, level + 0.75, title, fontsize=7.5, fontweight="bold", va="center")
+        level += 1.2
+        for optimizer in rows:
+            own = records.sel(optimizer=str(optimizer), epsilon="default")
+            axes.text(
+                -0.1, level + 0.5, optimizer.label, ha="right", va="center", fontsize=7
+            )
+            floor = _short(float(own.floor), "∞", "none")
+            for j, text in enumerate((f"{float(own.degree):.2g}", floor)):
+                axes.text(
+                    j + 0.5, level + 0.5, text, ha="center", va="center", fontsize=6.5
+                )
+            for j, name in enumerate(SYMMETRIES):
+                _draw_cell(axes, j + 2, level, results, optimizer, name, network)
+            level += 1
+        level += 0.2
+    axes.set(xlim=(-3.4, 9.05), ylim=(tallest, -1.6))
+    axes.set_axis_off()
+
+
+def _draw_cell(
+    axes: Axes,
+    column: int,
+    level: float,
+    results: Results,
+    optimizer: Optimizer,
+    name: str,
+    network: xr.Dataset,
+) -> None:
+    from matplotlib.patches import Circle, Rectangle
+
+    found = outcomes(results, optimizer)
+    for i, epsilon in enumerate(EPSILONS):
+        corner = (column + 0.03 + 0.7 * i, level + 0.04)
+        fill = COLOURS[found[name, epsilon]]
+        axes.add_patch(Rectangle(corner, 0.7 - 0.46 * i, 0.92, fc=fill, ec="none"))
+    if name == "layer_rescaling":
+        error = float(network.deviation.sel(optimizer=str(optimizer), epsilon="default"))
+    else:
+        at = _records(results, 0).sel(optimizer=str(optimizer), epsilon="default")
+        error = float(at.error.sel(symmetry=name, moment="late"))
+    outcome = found[name, "default"]
+    text = {"yes": "yes", "in law": "in law"}.get(outcome, _short(error, "–", "0"))
+    ink = "white" if outcome == "yes" else "black"
+    axes.text(
+        column + 0.38, level + 0.5, text, ha="center", va="center", fontsize=6, color=ink
+    )
+    stated = optimizer.theory.stated(name) if optimizer.theory else ()
+    for i, (epsilon, wanted) in enumerate(zip(EPSILONS, stated, strict=False)):
+        if found[name, epsilon] != wanted:
+            centre = (column + 0.1 + 0.75 * i, level + 0.2)
+            axes.add_patch(Circle(centre, 0.12, fc="none", ec="#b10000", lw=1))
+
+
+def _short(value: float, undefined: str, zero: str) -> str:
+    """`5e-7`, with few letters."""
+    if np.isnan(value):
+        return undefined
+    if np.isinf(value):
+        return "diverges"
+    if value == 0:
+        return zero
+    if 0.01 <= value < 100:
+        return f"{value:.2g}"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+SHOWN = (
+    "SGD",
+    "NormalisedGD",
+    "SignDescent",
+    "Adagrad",
+    "PlainRMSProp",
+    "Adam",
+    "AdaBelief",
+    "Yogi",
+    "MADGRAD",
+    "Adafactor",
+    "LAMB",
+    "Fromage",
+)
+
+
+def _draw_floors(results: Results) -> Figure:
+    """Length of the update over that of the largest gradient's, by gradient size."""
+    from study import figures
+
+    figure, axes = figures.panels(1, 1, height=3.4)
+    panel = axes[0, 0]
+    entries = [o for o in results.experiment.optimizers if str(o) in SHOWN]
+    records = _records(results, 0).sel(epsilon="default")
+    if "lengths" in records:
+        for name, look in figures.look(entries or results.experiment.optimizers).items():
+            lengths = records.lengths.sel(optimizer=name)
+            top = float(lengths.isel(scale=-1))
+            panel.plot(records.scale, lengths / top, **look, markevery=8)
+    panel.set(xscale="log", yscale="log", ylim=(1e-8, 3))
+    panel.set(xlabel="Size of every gradient element", ylabel="Length of the update")
+    panel.set_title("Below its epsilon floor a scale-free rule is SGD again")
+    figures.legend(figure, panel)
+    return figure
+
+
+if __name__ == "__main__":
+    cli.main(__spec__.name)
