@@ -42,9 +42,9 @@ from study.statistics import Estimate
 
 if TYPE_CHECKING:
     import xarray as xr
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from study.figures import TableCell
     from study.reporting import Results
     from study.sweep import Cost
 
@@ -180,6 +180,11 @@ def _stream(problem: Problem, steps: int, seed: int) -> Any:
     return stream._replace(values=jnp.ones_like(stream.values))
 
 
+def condense(dataset: xr.Dataset) -> xr.Dataset:
+    """All of it."""
+    return dataset
+
+
 # Verdicts ---------------------------------------------------------------------------------
 
 
@@ -195,7 +200,7 @@ def outcomes(results: Results, optimizer: Optimizer) -> dict[tuple[str, str], st
         for name in OPEN_LOOP:
             one = at.sel(symmetry=name)
             found[name, epsilon] = symmetry.outcome(
-                *map(float, one.error.values), float(one.same_law)
+                float(one.error[0]), float(one.error[1]), float(one.same_law)
             )
         deviation = float(network.deviation.sel(epsilon=epsilon))
         found["layer_rescaling", epsilon] = symmetry.outcome(deviation, deviation)
@@ -349,7 +354,7 @@ COLOURS = {
     "late": "#f2b134",
     "in law": "#bcd9a7",
     "no": "#e9e9e9",
-    "undefined": "#ffffff",
+    "undefined": "#6b6b6b",
 }
 HEADINGS = {
     "loss_factor": "factor\non loss",
@@ -391,94 +396,52 @@ def _rows(results: Results) -> list[tuple[str, list[Optimizer]]]:
 
 
 def _draw_table(results: Results) -> Figure:
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     from study import figures
 
-    groups = _rows(results)
-    half = _halves(groups)
-    tallest = max(sum(len(rows) + 1.4 for _, rows in side) for side in half)
-    size = (figures.FULL_WIDTH * 1.55, 0.165 * tallest + 1.5)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(1, len(half), squeeze=False)[0]
-    for panel, side in zip(axes, half, strict=True):
-        _draw_side(panel, results, side, tallest)
-    handles = [Patch(fc=c, ec="#888888", lw=0.5, label=n) for n, c in COLOURS.items()]
+    figure = figures.outcome_table(
+        [
+            (title, [(o.label, _cells(results, o)) for o in rows])
+            for title, rows in _rows(results)
+        ],
+        ["k", "floor", *HEADINGS.values()],
+    )
+    handles = [
+        Patch(fc=colour, ec="#888888", lw=0.5, label=name)
+        for name, colour in COLOURS.items()
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     figure.suptitle(
-        "Is the update unchanged (or does it follow) when the gradient is changed?"
-        "  Numbers: relative error; ring: not as stated; right half: epsilon 0",
+        "Is the update unchanged, or does it follow, when the gradient is changed?"
+        "  Number: relative error; right part: epsilon 0; red frame: not as stated",
         fontsize=8.5,
     )
     return figure
 
 
-def _halves(groups: list[tuple[str, list[Optimizer]]]) -> list[list[Any]]:
-    """The groups in two columns of about one height, in order."""
-    heights = np.cumsum([len(rows) + 1.4 for _, rows in groups])
-    cut = int(np.argmin(np.abs(heights - heights[-1] / 2))) + 1
-    return [side for side in (groups[:cut], groups[cut:]) if side]
+def _cells(results: Results, optimizer: Optimizer) -> list[TableCell]:
+    """Degree, floor and outcomes of one optimizer, as the table shows them."""
+    from study.figures import TableCell
 
-
-def _draw_side(axes: Axes, results: Results, groups: list[Any], tallest: float) -> None:
-    records, network = _records(results, 0), _records(results, 1)
-    level = 0.0
-    for j, heading in enumerate(["k", "floor", *HEADINGS.values()]):
-        axes.text(j + 0.5, -0.3, heading, ha="center", va="bottom", fontsize=7)
-    for title, rows in groups:
-        axes.text(-3.4, level + 0.75, title, fontsize=7.5, fontweight="bold", va="center")
-        level += 1.2
-        for optimizer in rows:
-            own = records.sel(optimizer=str(optimizer), epsilon="default")
-            axes.text(
-                -0.1, level + 0.5, optimizer.label, ha="right", va="center", fontsize=7
-            )
-            floor = _short(float(own.floor), "∞", "none")
-            for j, text in enumerate((f"{float(own.degree):.2g}", floor)):
-                axes.text(
-                    j + 0.5, level + 0.5, text, ha="center", va="center", fontsize=6.5
-                )
-            for j, name in enumerate(SYMMETRIES):
-                _draw_cell(axes, j + 2, level, results, optimizer, name, network)
-            level += 1
-        level += 0.2
-    axes.set(xlim=(-3.4, 9.05), ylim=(tallest, -1.6))
-    axes.set_axis_off()
-
-
-def _draw_cell(
-    axes: Axes,
-    column: int,
-    level: float,
-    results: Results,
-    optimizer: Optimizer,
-    name: str,
-    network: xr.Dataset,
-) -> None:
-    from matplotlib.patches import Circle, Rectangle
-
+    own = _records(results, 0).sel(optimizer=str(optimizer), epsilon="default")
+    network = _records(results, 1).sel(optimizer=str(optimizer), epsilon="default")
+    degree = f"{float(own.degree) + 0.0:.2f}".rstrip("0").rstrip(".")
+    cells = [
+        TableCell("0" if degree in ("-0", "") else degree, ()),
+        TableCell(_short(float(own.floor), "∞", "none"), ()),
+    ]
     found = outcomes(results, optimizer)
-    for i, epsilon in enumerate(EPSILONS):
-        corner = (column + 0.03 + 0.7 * i, level + 0.04)
-        fill = COLOURS[found[name, epsilon]]
-        axes.add_patch(Rectangle(corner, 0.7 - 0.46 * i, 0.92, fc=fill, ec="none"))
-    if name == "layer_rescaling":
-        error = float(network.deviation.sel(optimizer=str(optimizer), epsilon="default"))
-    else:
-        at = _records(results, 0).sel(optimizer=str(optimizer), epsilon="default")
-        error = float(at.error.sel(symmetry=name, moment="late"))
-    outcome = found[name, "default"]
-    text = {"yes": "yes", "in law": "in law"}.get(outcome, _short(error, "–", "0"))
-    ink = "white" if outcome == "yes" else "black"
-    axes.text(
-        column + 0.38, level + 0.5, text, ha="center", va="center", fontsize=6, color=ink
-    )
-    stated = optimizer.theory.stated(name) if optimizer.theory else ()
-    for i, (epsilon, wanted) in enumerate(zip(EPSILONS, stated, strict=False)):
-        if found[name, epsilon] != wanted:
-            centre = (column + 0.1 + 0.75 * i, level + 0.2)
-            axes.add_patch(Circle(centre, 0.12, fc="none", ec="#b10000", lw=1))
+    for name in SYMMETRIES:
+        both = [found[name, epsilon] for epsilon in EPSILONS]
+        late = float(network.deviation)
+        if name != "layer_rescaling":
+            late = float(own.error.sel(symmetry=name, moment="late"))
+        text = both[0] if both[0] in ("yes", "in law") else _short(late, "–", "0")
+        wrong = optimizer.theory is not None and both != [*optimizer.theory.stated(name)]
+        ink = "white" if both[0] == "yes" else "black"
+        cells.append(TableCell(text, tuple(COLOURS[b] for b in both), ink, wrong))
+    return cells
 
 
 def _short(value: float, undefined: str, zero: str) -> str:
@@ -486,7 +449,7 @@ def _short(value: float, undefined: str, zero: str) -> str:
     if np.isnan(value):
         return undefined
     if np.isinf(value):
-        return "diverges"
+        return "∞"
     if value == 0:
         return zero
     if 0.01 <= value < 100:

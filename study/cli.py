@@ -2,7 +2,9 @@
 
 An experiment is a module with a docstring (Question, Prediction, Varied, Cost), PRESETS,
 PREDICTIONS, KEPT and `draw`. One that does not train has its own `run_cell` in place of
-`sweep.run_cell`, and may have its own `tabulate` in place of `reporting.summary`.
+`sweep.run_cell`, its own `condense` from a problem's records to what is drawn, judged and
+published in place of `reporting.select`, and its own `tabulate` in place of
+`reporting.summary`.
 Arguments are read before jax is imported.
 """
 
@@ -63,11 +65,11 @@ def execute(
         folder, experiment = _stored(module, name, options, experiment, named)
         verdicts = json.loads((folder / CLAIMS).read_text())
         kinds = ("png", "pdf") if options.pdf else ("png",)
-        written = _draw(module, reporting.Results(experiment, folder), kinds)
+        written = _draw(module, _results(module, experiment, folder), kinds)
     else:
         folder = options.results or run_folder(name, experiment)
         manifest = _run(module, name, folder, options, experiment)
-        found = reporting.Results(experiment, folder)
+        found = _results(module, experiment, folder)
         verdicts = claims.as_json(claims.judge(module.PREDICTIONS, found))
         results.write(folder / CLAIMS, json.dumps(verdicts, indent=1).encode())
         tabulate = getattr(module, "tabulate", reporting.summary)
@@ -81,6 +83,10 @@ def execute(
 def run_folder(name: str, experiment: Comparison) -> Path:
     """Where the records of this spec are kept."""
     return ROOT / "runs" / name / spec.digest(experiment)
+
+
+def _results(module: ModuleType, experiment: Comparison, folder: Path) -> reporting.Results:
+    return reporting.Results(experiment, folder, getattr(module, "condense", None))
 
 
 def _run(

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from study import statistics
 from study.optimizers import Optimizer
@@ -142,6 +143,68 @@ def heat_table(
             color="black" if bright else "white",
         )
     return image
+
+
+class TableCell(NamedTuple):
+    """A cell of `outcome_table`: text, one or two fills, ink, and whether it is framed."""
+
+    text: str
+    fills: tuple[str, ...]
+    ink: str = "black"
+    framed: bool = False
+
+
+def outcome_table(
+    groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[TableCell]]]]],
+    headings: Sequence[str],
+) -> Figure:
+    """A long table of coloured cells in two columns, rows under the titles of groups.
+
+    Args:
+        groups: (title, rows), a row being (label, one cell for each heading).
+        headings: over the cells, of at most two lines.
+    """
+    heights = np.cumsum([len(rows) + 1.4 for _, rows in groups])
+    cut = int(np.argmin(np.abs(heights - heights[-1] / 2))) + 1
+    sides = [side for side in (groups[:cut], groups[cut:]) if side]
+    tallest = max(sum(len(rows) + 1.4 for _, rows in side) for side in sides)
+    size = (1.55 * FULL_WIDTH, 0.165 * tallest + 1.5)
+    figure = Figure(figsize=size, layout="constrained")
+    for axes, side in zip(
+        figure.subplots(1, len(sides), squeeze=False)[0], sides, strict=True
+    ):
+        for j, heading in enumerate(headings):
+            axes.text(j + 0.5, -0.3, heading, ha="center", va="bottom", fontsize=7)
+        level = 0.0
+        for title, rows in side:
+            axes.text(
+                -3.4, level + 0.75, title, fontsize=7.5, fontweight="bold", va="center"
+            )
+            for row, (label, cells) in enumerate(rows):
+                top = level + 1.2 + row
+                axes.text(-0.1, top + 0.5, label, ha="right", va="center", fontsize=7)
+                for j, cell in enumerate(cells):
+                    _table_cell(axes, j, top, cell)
+            level += len(rows) + 1.4
+        axes.set(xlim=(-3.4, len(headings) + 0.05), ylim=(tallest, -1.6))
+        axes.set_axis_off()
+    return figure
+
+
+def _table_cell(axes: Axes, left: float, top: float, cell: TableCell) -> None:
+    """The second fill takes a quarter on the right."""
+    for i, fill in enumerate(cell.fills):
+        corner, width = (left + 0.03 + 0.7 * i, top + 0.04), (0.7, 0.24)[i]
+        axes.add_patch(Rectangle(corner, width, 0.92, fc=fill, ec="none"))
+    if cell.framed:
+        axes.add_patch(
+            Rectangle(
+                (left + 0.03, top + 0.04), 0.94, 0.92, fc="none", ec="#b10000", lw=1.4
+            )
+        )
+    middle = left + (0.38 if cell.fills else 0.5)
+    style = {"ha": "center", "va": "center", "fontsize": 6.3, "color": cell.ink}
+    axes.text(middle, top + 0.5, cell.text, **style)
 
 
 def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:

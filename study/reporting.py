@@ -7,7 +7,7 @@ reported comes from the other seeds.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,18 @@ class Results:
 
     experiment: Comparison
     folder: Path
+    condense: Callable[[xr.Dataset], xr.Dataset] | None = None
     _read: dict[str, xr.Dataset] = dataclasses.field(
         default_factory=dict, compare=False, repr=False
     )
 
     def selected(self, problem: Problem) -> xr.Dataset:
-        """One problem's records, of training at its selected rates; read once."""
+        """One problem's records, condensed (by default `select`) or as published."""
         name = str(problem)
         if name not in self._read:
             dataset = results.load(self.folder, name)
-            trained = "for_selection" in dataset.coords  # and not yet selected
-            self._read[name] = select(dataset) if trained else dataset
+            published = (self.folder / results.PUBLISHED).exists()
+            self._read[name] = dataset if published else (self.condense or select)(dataset)
         return self._read[name]
 
 

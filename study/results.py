@@ -96,16 +96,21 @@ def write_cell(
     cost: Cost,
     environment: dict[str, Any],
 ) -> None:
-    """Stores a finished cell, then says so in the manifest."""
+    """Stores a finished cell, then says so in the manifest.
+
+    Cells name their environment; the manifest holds each environment once.
+    """
     content = to_bytes(dataset)
     (folder / RECORDS).mkdir(parents=True, exist_ok=True)
     write(folder / RECORDS / cell.file, content)
+    name = hashlib.sha256(json.dumps(environment, sort_keys=True).encode()).hexdigest()[:12]
+    manifest.setdefault("environments", {})[name] = environment
     manifest["cells"][cell.file] = {
         "problem": str(cell.problem),
         "optimizer": str(cell.optimizer),
         "sha256": hashlib.sha256(content).hexdigest(),
         **cost._asdict(),
-        "environment": environment,
+        "environment": name,
     }
     write_manifest(folder, manifest)
 

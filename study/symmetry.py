@@ -66,7 +66,7 @@ def changes(shapes: list[tuple[int, ...]], seed: int) -> dict[str, Change]:
     total = sum(sizes)
     factors = SPREAD ** random.uniform(-1, 1, total)
     by_leaf = np.resize(LEAF_FACTORS, len(sizes))
-    rotate = lambda n: ortho_group.rvs(n, random_state=random)  # noqa: E731
+    rotate = lambda n: np.asarray(ortho_group.rvs(n, random_state=random))  # noqa: E731
     blocks = [
         np.kron(rotate(shape[0]), rotate(shape[1])) if len(shape) == 2 else np.eye(size)
         for shape, size in zip(shapes, sizes, strict=True)
@@ -78,7 +78,7 @@ def changes(shapes: list[tuple[int, ...]], seed: int) -> dict[str, Change]:
         "leaf": Change(np.diag(np.repeat(by_leaf, sizes))),
         "permutation": Change(np.eye(total)[order], equivariant=True),
         "rotation": Change(rotate(total), equivariant=True),
-        "matrix_rotation": Change(block_diag(*blocks), equivariant=True),
+        "matrix_rotation": Change(np.asarray(block_diag(*blocks)), equivariant=True),
     }
 
 
@@ -148,12 +148,22 @@ def layer_rescaling(
     data = jax.tree.map(jnp.asarray, problem.data())
     keys = train.keys(jnp.asarray(seed, jnp.int32))
     rescaled = dataclasses.replace(problem, balance=problem.balance * balance)
+    zero = jnp.asarray(0, jnp.int32)
     starts = _stack([problem.init(keys.init), rescaled.init(keys.init)])
 
     def trained(params):
         state = train.start(optimizer, learning_rate, params, shadowed=False)
         after, _ = train.segment(
-            problem, optimizer, (), steps, steps, data, learning_rate, keys.data, state, 0
+            problem,
+            optimizer,
+            (),
+            steps,
+            steps,
+            data,
+            learning_rate,
+            keys.data,
+            state,
+            zero,
         )
         return problem.outputs(after.params, data[0])
 

@@ -16,7 +16,7 @@ Transformation = optax.GradientTransformation
 class Counted(NamedTuple):
     """Steps done, and averages: trees shaped like params."""
 
-    count: jax.Array
+    steps: jax.Array
     averages: tuple[Any, ...]
 
 
@@ -36,7 +36,7 @@ def _averages(number: int, rule: Any) -> Transformation:
         updates: optax.Updates, state: Counted, params: optax.Params | None = None
     ) -> tuple[optax.Updates, Counted]:
         del params
-        count = state.count + 1
+        count = state.steps + 1
         update, averages = rule(count, updates, *state.averages)
         return update, Counted(count, averages)
 
@@ -267,7 +267,8 @@ def lookahead(
 
     def update(updates: Any, state: LookaheadState, params: Any = None) -> Any:
         both = optax.LookaheadParams(params, state.slow)
-        change, inner = rule.update(updates, state.inner, both)
+        change: Any
+        change, inner = rule.update(updates, state.inner, both)  # type: ignore[arg-type]
         slow = optax.apply_updates(state.slow, change.slow)
         return change.fast, LookaheadState(inner, slow)
 
@@ -283,4 +284,4 @@ def of_examples(rule: Transformation) -> optax.GradientTransformationExtraArgs:
         del updates, rest
         return rule.update(example_grads, state, params)
 
-    return optax.GradientTransformationExtraArgs(rule.init, update)
+    return optax.GradientTransformationExtraArgs(rule.init, update)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ LAYERS = (
     ("spec", "trees", "networks", "data", "devices", "transforms"),
     ("optimizers", "problems", "metrics"),
     ("experiment", "train"),
-    ("sweep", "streams", "figures"),
+    ("sweep", "streams", "rescaling", "figures"),
     ("results", "symmetry"),
     ("reporting", "runner", "claims"),
     ("arguments", "terminal"),

@@ -44,7 +44,7 @@ class OfAverage(Optimizer):
     b1: float = 0.9
     """Share of the average gradient that is kept, in [0, 1)."""
 
-    def unscaled(self) -> Optimizer:
+    def unscaled(self) -> Optimizer | None:
         """The same average, neither rescaled nor decayed."""
         return Averaging(self.b1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from study.problems.base import PROBLEMS, Problem
 
@@ -144,7 +144,8 @@ class RandomLayer(Problem):
         """<g, theta>."""
         import optax
 
-        return optax.tree.vdot(batch, params)
+        product: Any = optax.tree.vdot(batch, params)
+        return product
 
 
 @PROBLEMS.register

@@ -1,0 +1,575 @@
+"""What if each element of the gradient came at another scale?
+
+Question.   Multiply the elements of every gradient by fixed log-normal factors of spread
+            sigma: how far does each optimizer's update turn, and what does training lose
+            or gain, each optimizer at its best learning rate?
+Prediction. SGD's update turns exactly as the gradient does. Signs and element-wise rules
+            do not turn at all (Adam by less than a degree at sigma = 4), Adagrad as Optax
+            starts it by more than 10 degrees at sigma = 2. Leaf-wise rules turn like SGD
+            under factors per element and not under factors per leaf. In training SGD
+            loses: at sigma = 4 its objective on the quadratic is at least ten times that
+            at 0 and its test loss on digits at least 0.5 nats higher, while Adam's stay
+            within a factor 1.5 and 0.02 nats, in any basis, for it never sees the factors.
+Varied.     Scientific: optimizer, sigma, kind of factors (one an element; tied to the
+            element's own gradient size, steep directions made steeper; one a leaf).
+            Nuisance: learning rate, selected for each optimizer, kind and sigma on two
+            seeds apart from the five reported. Fixed: start and batches at equal seed.
+            Each seed draws factors of its own.
+Cost.       Five minutes on two CPU cores, half of it compilation.
+
+    python -m experiments.rescale_elements             run, store, judge, draw
+    python -m experiments.rescale_elements --draw      draw stored records again
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from study import cli, optimizers, statistics
+from study.claims import Prediction
+from study.experiment import Comparison, log_grid
+from study.optimizers import OPTIMIZERS, Optimizer
+from study.problems import Digits, NoisyQuadratic, Problem, RandomLayer
+from study.statistics import Estimate
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+    from study.reporting import Results
+    from study.sweep import Cost
+
+
+@dataclasses.dataclass(frozen=True)
+class RescaleElements(Comparison):
+    """Open loop on `problem` for every optimizer; training on the others for some."""
+
+    digits: Digits = Digits()
+    """Trained."""
+    quadratic: NoisyQuadratic = NoisyQuadratic()
+    """Trained: steep and flat directions along the elements."""
+    rotated: NoisyQuadratic = NoisyQuadratic(rotation="random")
+    """Trained: steep and flat directions across the elements."""
+    trained: tuple[Optimizer, ...] = ()
+    """The optimizers that train; those of `optimizers` are measured in open loop."""
+    learning_rates: tuple[float, ...] = log_grid(-8, 1, per_decade=2)
+    """The grid in training, the same for every optimizer, kind and sigma."""
+    sigmas: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
+    """Spreads in open loop."""
+    trained_sigmas: tuple[float, ...] = (0.0, 1.0, 2.0, 3.0, 4.0)
+    """Spreads in training; of kinds other than `element`, every second."""
+    stream: int = 40
+    """Gradients in open loop, of which the last ten count."""
+    draws: int = 8
+    """Draws of the factors in open loop."""
+    steps: int = 300
+    """Updates in training."""
+    seeds: int = 5
+    """Seeds reported."""
+    selection_seeds: int = 2
+    """Further seeds, only to select the learning rate."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        self.refuse_repeated("learning_rates", "sigmas", "trained_sigmas")
+        for name, low in {"stream": 20, "draws": 1, "steps": 1, "seeds": 1}.items():
+            if getattr(self, name) < low:
+                self.refuse(name, f"at least {low}")
+        if self.selection_seeds < 1:
+            self.refuse("selection_seeds", "at least 1")
+
+    @property
+    def cells(self) -> tuple[Any, ...]:
+        """Open loop for all optimizers, training for some."""
+        first = str(self.problem)
+        return tuple(
+            cell
+            for cell in super().cells
+            if str(cell.problem) == first or cell.optimizer in self.trained
+        )
+
+    @property
+    def conditions(self) -> tuple[tuple[str, float], ...]:
+        """Kind and sigma of each training."""
+        return (
+            *(("element", sigma) for sigma in self.trained_sigmas),
+            *(("correlated", sigma) for sigma in self.trained_sigmas[2::2]),
+            *(("leaf", sigma) for sigma in self.trained_sigmas[2::2]),
+        )
+
+
+REPRESENTATIVES = (
+    "SGD",
+    "Momentum",
+    "NormalisedGD",
+    "SignDescent",
+    "Lion",
+    "Adagrad",
+    "RMSProp",
+    "Adam",
+    "NovoGrad",
+    "LAMB",
+    "Muon",
+    "MADGRAD",
+)
+DEFAULT = RescaleElements(
+    problem=RandomLayer(),
+    optimizers=tuple(OPTIMIZERS[name]() for name in OPTIMIZERS),
+    trained=tuple(OPTIMIZERS[name]() for name in REPRESENTATIVES),
+)
+PRESETS = {
+    "smoke": dataclasses.replace(
+        DEFAULT,
+        optimizers=(optimizers.SGD(), optimizers.Adam()),
+        trained=(optimizers.SGD(),),
+        digits=Digits(depth=0, batch_size=8),
+        quadratic=NoisyQuadratic(dim=4),
+        rotated=NoisyQuadratic(dim=4, rotation="random"),
+        learning_rates=(0.01, 0.1),
+        draws=1,
+        steps=3,
+        seeds=2,
+        selection_seeds=1,
+    ),
+    "default": DEFAULT,
+    "paper": dataclasses.replace(
+        DEFAULT, trained=DEFAULT.optimizers, steps=2_000, seeds=10, draws=32
+    ),
+}
+KEPT = ("turn", "gradient_turn", "final", "selected_rate", "at_edge", "diverged_share")
+
+
+def run_cell(
+    experiment: RescaleElements,
+    problem: Problem,
+    optimizer: Optimizer,
+    progress: Callable[[float], None] = lambda share: None,
+) -> tuple[xr.Dataset, Cost]:
+    """One optimizer, all kinds and sigmas side by side."""
+    import jax
+
+    from study import devices, sweep
+
+    begun = time.perf_counter()
+    open_loop = str(problem) == str(experiment.problem)
+    with devices.precision(problem.dtype):
+        dataset, runs = (_turns if open_loop else _trainings)(
+            experiment, problem, optimizer
+        )
+        params = jax.eval_shape(problem.init, jax.random.key(0))
+        state = jax.eval_shape(optimizer.build(1.0).init, params)
+    dataset.attrs |= {
+        "problem": str(problem),
+        "optimizer": str(optimizer),
+        "dtype": problem.dtype,
+    }
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    bytes_ = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    spent = time.perf_counter() - begun
+    return dataset, sweep.Cost(0.0, spent, runs, runs, size, bytes_)
+
+
+def _turns(
+    experiment: RescaleElements, problem: Problem, optimizer: Optimizer
+) -> tuple[xr.Dataset, int]:
+    """Angles between updates on g and on D g [kind, draw, sigma]."""
+    import jax
+    import jax.numpy as jnp
+    import xarray as xr
+
+    from study import rescaling, streams, trees
+
+    stream, logs = _stream(problem, experiment.stream, experiment.draws)
+    rate = 1.0 if optimizer.own_rate else 0.01
+    sigmas = jnp.asarray(experiment.sigmas, jnp.float32)
+
+    def updates(log: Any, sigma: Any) -> tuple[Any, Any]:
+        factors = rescaling.factors(log, sigma)
+        grads = jax.tree.map(lambda g, f: g * f[None], stream.grads, factors)
+        made = streams.updates(optimizer, rate, stream._replace(grads=grads))
+        return made, grads
+
+    def turn(log: Any, sigma: Any) -> tuple[Any, Any]:
+        plain, turned = updates(log, jnp.zeros_like(sigma)), updates(log, sigma)
+        late = lambda tree: jax.tree.map(lambda x: x[-10:], tree)  # noqa: E731
+        of_update, of_gradient = (
+            jax.vmap(trees.angle)(late(a), late(b))
+            for a, b in zip(plain, turned, strict=True)
+        )
+        return jnp.mean(of_update), jnp.mean(of_gradient)
+
+    over_sigmas = jax.vmap(turn, in_axes=(None, 0))
+    both = jax.jit(jax.vmap(jax.vmap(over_sigmas, (0, None)), (0, None)))
+    found, expected = both(logs, sigmas)
+    dims = ("kind", "draw", "sigma")
+    units = {"units": "radian"}
+    dataset = xr.Dataset(
+        {
+            "turn": (dims, np.asarray(found), units),
+            "gradient_turn": (dims, np.asarray(expected), units),
+        },
+        {"kind": list(rescaling.KINDS), "sigma": list(experiment.sigmas)},
+    )
+    return dataset, int(np.prod(found.shape))
+
+
+@functools.lru_cache(maxsize=1)
+def _stream(problem: Problem, steps: int, draws: int) -> Any:
+    """A stream, and log factors [kind, draw]."""
+    import jax
+    import jax.numpy as jnp
+
+    from study import rescaling, streams
+
+    data = problem.data()
+    stream = streams.record(problem, optimizers.SGD(), 0.0, steps, 0, data)
+    stream = stream._replace(values=jnp.ones_like(stream.values))
+    scales = rescaling.gradient_scales(problem, data)
+    keys = jax.random.split(jax.random.key(1), draws)
+    kinds = [
+        jax.vmap(functools.partial(rescaling.log_factors, kind, scales))(keys)
+        for kind in rescaling.KINDS
+    ]
+    return stream, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kinds)
+
+
+def _trainings(
+    experiment: RescaleElements, problem: Problem, optimizer: Optimizer
+) -> tuple[xr.Dataset, int]:
+    """Evaluations after training [condition, learning_rate, seed]."""
+    import jax
+    import jax.numpy as jnp
+    import xarray as xr
+
+    from study import devices, rescaling, train
+
+    by_run, replicated = devices.shardings()
+    seeds = np.arange(experiment.seeds + experiment.selection_seeds)
+    shape = (len(experiment.conditions), len(experiment.learning_rates), len(seeds))
+    data = jax.device_put(problem.data(), replicated)
+    scales = jax.device_put(_scales(problem), replicated)
+    kinds = np.asarray([rescaling.KINDS.index(kind) for kind, _ in experiment.conditions])
+    sigmas = np.asarray([sigma for _, sigma in experiment.conditions], np.float32)
+
+    def run(data: Any, scales: Any, condition: Any, rate: Any, seed: Any) -> Any:
+        keys = train.keys(seed)
+        params = problem.init(keys.init)
+        key = jax.random.fold_in(jax.random.key(2), seed)
+        drawn = [rescaling.log_factors(kind, scales, key) for kind in rescaling.KINDS]
+        chosen = jnp.asarray(kinds)[condition]
+        logs = jax.tree.map(lambda *x: jnp.stack(x)[chosen], *drawn)
+        factors = rescaling.factors(logs, jnp.asarray(sigmas)[condition])
+        told: Any = rescaling.RescaledGradient(problem, factors)
+        state = train.start(optimizer, rate, params, shadowed=False)
+        zero = jnp.asarray(0, jnp.int32)
+        steps = experiment.steps
+        state, _ = train.segment(
+            told, optimizer, (), steps, steps, data, rate, keys.data, state, zero
+        )
+        shown = optimizer.evaluated(state.optimizer, state.params)
+        return problem.evaluate(data, shown)
+
+    grid = np.meshgrid(
+        np.arange(shape[0], dtype=np.int32),
+        np.asarray(experiment.learning_rates, np.dtype(problem.dtype)),
+        seeds.astype(np.int32),
+        indexing="ij",
+    )
+    count = int(np.prod(shape))
+    short = -count % jax.local_device_count()
+    runs = [np.pad(axis.ravel(), (0, short), mode="edge") for axis in grid]
+    many = jax.jit(jax.vmap(run, in_axes=(None, None, 0, 0, 0)), out_shardings=by_run)
+    found = many(data, scales, *jax.device_put(runs, by_run))
+    dims = ("condition", "learning_rate", "seed")
+    variables = {
+        name: (dims, np.asarray(value)[:count].reshape(shape))
+        for name, value in found.items()
+        if name in (problem.selects, problem.reports)
+    }
+    coordinates = {
+        "condition": [f"{kind} {sigma:g}" for kind, sigma in experiment.conditions],
+        "learning_rate": list(experiment.learning_rates),
+        "seed": seeds.astype(np.int32),
+    }
+    dataset = xr.Dataset(variables, coordinates)
+    dataset.attrs |= {
+        "selects": problem.selects,
+        "reports": problem.reports,
+        "reported_seeds": experiment.seeds,
+    }
+    return dataset, count
+
+
+@functools.lru_cache(maxsize=4)
+def _scales(problem: Problem) -> Any:
+    import jax
+
+    from study import rescaling
+
+    return jax.jit(functools.partial(rescaling.gradient_scales, problem))(problem.data())
+
+
+def condense(dataset: xr.Dataset) -> xr.Dataset:
+    """Training at the rate selected for each optimizer and condition; open loop as it is.
+
+    `final` [optimizer, condition, seed] is what is reported, on the reported seeds;
+    `selected_rate`, `at_edge` and `diverged_share` (of reported runs at that rate) are
+    over [optimizer, condition].
+    """
+    import xarray as xr
+
+    if "learning_rate" not in dataset.dims:
+        return dataset
+    reported = dataset.attrs["reported_seeds"]
+    order = ("optimizer", "condition", "learning_rate", "seed")
+    judged = dataset[dataset.attrs["selects"]].transpose(*order).values
+    told = dataset[dataset.attrs["reports"]].transpose(*order).values[..., :reported]
+    shape = judged.shape[:2]
+    final = np.full((*shape, reported), np.nan)
+    rate, edge, diverged = np.full((3, *shape), np.nan)
+    for place in np.ndindex(*shape):
+        selection = statistics.select(judged[place][:, reported:])
+        if not selection.found:
+            diverged[place] = 1.0
+            continue
+        final[place] = told[place][selection.place]
+        rate[place] = dataset.learning_rate.values[selection.place]
+        edge[place] = selection.at_edge
+        diverged[place] = 1 - np.isfinite(final[place]).mean()
+    over = ("optimizer", "condition")
+    return xr.Dataset(
+        {
+            "final": ((*over, "seed"), final),
+            "selected_rate": (over, rate),
+            "at_edge": (over, edge),
+            "diverged_share": (over, diverged),
+        },
+        {name: dataset[name] for name in over},
+        dataset.attrs,
+    )
+
+
+# Verdicts ---------------------------------------------------------------------------------
+
+
+def turned(results: Results, name: str, kind: str, sigma: float) -> np.ndarray:
+    """Degrees by which an optimizer's update turns [draw]."""
+    records = results.selected(results.experiment.problem)
+    at = records.sel(optimizer=name, kind=kind, sigma=sigma)
+    return np.degrees(at.turn.values)
+
+
+def _turn(name: str, kind: str, sigma: float) -> Callable[[Results], Estimate]:
+    return lambda results: statistics.bootstrap(turned(results, name, kind, sigma))
+
+
+def _follows(results: Results) -> Estimate:
+    sgd = results.selected(results.experiment.problem).sel(optimizer="SGD")
+    worst = float(np.degrees(np.abs(sgd.turn - sgd.gradient_turn).max()))
+    return Estimate(worst, worst, worst, int(sgd.turn.size))
+
+
+def finals(results: Results, problem: Problem, name: str, condition: str) -> np.ndarray:
+    """What is reported at the selected rate [seed]."""
+    at = results.selected(problem).sel(optimizer=name, condition=condition)
+    return at.final.values
+
+
+def _loss(field: str, name: str, condition: str, *, ratio: bool) -> Any:
+    """Final loss under a condition beside that without factors, seed by seed."""
+
+    def measure(results: Results) -> Estimate:
+        problem = getattr(results.experiment, field)
+        plain = finals(results, problem, name, "element 0")
+        other = finals(results, problem, name, condition)
+        if ratio:
+            return statistics.bootstrap(other / plain)
+        return statistics.paired(other, plain)
+
+    return measure
+
+
+PREDICTIONS = (
+    Prediction(
+        "SGD's update turns as the gradient does, to 0.05 degrees, at every sigma and kind",
+        "u = -eta g",
+        _follows,
+        at_most=0.05,
+    ),
+    *(
+        Prediction(
+            f"{name} turns by less than a degree under factors per element, sigma = 4",
+            "theory of the entry: invariant up to epsilon",
+            _turn(name, "element", 4.0),
+            at_most=1.0,
+        )
+        for name in ("SignDescent", "Lion", "RMSProp", "Adam")
+    ),
+    Prediction(
+        "Adagrad as Optax starts it turns by 10 degrees or more, sigma = 2",
+        "own expectation: the initial accumulator is a floor of 0.03",
+        _turn("Adagrad", "element", 2.0),
+        at_least=10.0,
+    ),
+    Prediction(
+        "NovoGrad turns by 45 degrees or more under factors per element, sigma = 2",
+        "one length per leaf: as SGD within it",
+        _turn("NovoGrad", "element", 2.0),
+        at_least=45.0,
+    ),
+    Prediction(
+        "NovoGrad turns by less than a degree under factors per leaf, sigma = 4",
+        "theory of the entry",
+        _turn("NovoGrad", "leaf", 4.0),
+        at_most=1.0,
+    ),
+    Prediction(
+        "quadratic: SGD ends at least 10 times as high with sigma = 4 as without",
+        "own expectation: the factors multiply the condition number",
+        _loss("quadratic", "SGD", "element 4", ratio=True),
+        at_least=10.0,
+    ),
+    Prediction(
+        "quadratic: Adam ends at most 1.5 times as high with sigma = 4 as without",
+        "theory of the entry",
+        _loss("quadratic", "Adam", "element 4", ratio=True),
+        at_most=1.5,
+    ),
+    Prediction(
+        "rotated quadratic: SGD ends at least 10 times as high with sigma = 4",
+        "own expectation",
+        _loss("rotated", "SGD", "element 4", ratio=True),
+        at_least=10.0,
+    ),
+    Prediction(
+        "rotated quadratic: Adam ends at most 1.5 times as high with sigma = 4",
+        "theory of the entry",
+        _loss("rotated", "Adam", "element 4", ratio=True),
+        at_most=1.5,
+    ),
+    Prediction(
+        "digits: SGD's test loss is at least 0.5 nats higher with sigma = 4",
+        "own expectation: a few elements set the largest stable rate",
+        _loss("digits", "SGD", "element 4", ratio=False),
+        at_least=0.5,
+    ),
+    Prediction(
+        "digits: Adam's test loss is within 0.02 nats with sigma = 4",
+        "theory of the entry",
+        _loss("digits", "Adam", "element 4", ratio=False),
+        at_least=-0.02,
+        at_most=0.02,
+    ),
+)
+
+
+def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One row for each optimizer and condition, open loop and training."""
+    del manifest
+    experiment = results.experiment
+    records = results.selected(experiment.problem)
+    for optimizer in experiment.optimizers:
+        at = records.sel(optimizer=str(optimizer))
+        for kind in records.kind.values:
+            row = {"problem": str(experiment.problem), "optimizer": str(optimizer)}
+            for sigma in records.sigma.values:
+                value = statistics.bootstrap(
+                    np.degrees(at.turn.sel(kind=kind, sigma=sigma))
+                )
+                row |= {"condition": kind, f"degrees_at_{sigma:g}": value.value}
+            yield row
+    for problem in experiment.problems[1:]:
+        dataset = results.selected(problem)
+        for name in dataset.optimizer.values:
+            for condition in dataset.condition.values:
+                at = dataset.sel(optimizer=name, condition=condition)
+                estimate = statistics.bootstrap(at.final.values)
+                yield {
+                    "problem": str(problem),
+                    "optimizer": name,
+                    "condition": condition,
+                    "final": estimate.value,
+                    "final_low": estimate.low,
+                    "final_high": estimate.high,
+                    "learning_rate": float(at.selected_rate),
+                    "at_edge": float(at.at_edge),
+                    "diverged_share": float(at.diverged_share),
+                }
+
+
+# Figures ----------------------------------------------------------------------------------
+
+TITLES = {
+    "element": "factors per element",
+    "correlated": "factors follow gradient size",
+    "leaf": "factors per leaf",
+}
+
+
+def draw(results: Results) -> dict[str, Figure]:
+    """How far updates turn, and what training makes of it."""
+    return {"figure": _draw_turns(results), "figure-training": _draw_training(results)}
+
+
+def _draw_turns(results: Results) -> Figure:
+    from study import figures
+
+    experiment = results.experiment
+    records = results.selected(experiment.problem)
+    figure, axes = figures.panels(1, len(TITLES), height=2.9)
+    shown = [o for o in experiment.optimizers if str(o) in REPRESENTATIVES]
+    looks = figures.look(shown)
+    for panel, letter, (kind, title) in zip(axes[0], "abc", TITLES.items(), strict=True):
+        degrees = np.degrees(records.turn.sel(kind=kind))
+        for name in records.optimizer.values:
+            if name not in looks:
+                values = degrees.sel(optimizer=name).median("draw")
+                panel.plot(records.sigma, values, color="#cccccc", lw=0.6, zorder=1)
+        for place, (name, look) in enumerate(looks.items()):
+            values = degrees.sel(optimizer=name).transpose("draw", "sigma").values
+            figures.curve(panel, records.sigma.values, values, look, place)
+        panel.set_title(f"{letter}  {title}")
+        panel.set(xlabel=r"Spread $\sigma$ of the log factors", ylim=(-3, 93))
+        panel.set_yticks(range(0, 91, 15))
+    axes[0, 0].set_ylabel("Update turns by (degrees)")
+    figures.legend(figure, axes[0, 0])
+    return figure
+
+
+def _draw_training(results: Results) -> Figure:
+    from study import figures
+
+    experiment = results.experiment
+    problems = experiment.problems[1:]
+    figure, axes = figures.panels(1, len(problems), height=3.1)
+    assert isinstance(experiment, RescaleElements)
+    looks = figures.look(experiment.trained)
+    doses = [name for name, kind in _conditions(experiment) if kind == "element"]
+    sigmas = np.array([float(name.split()[1]) for name in doses])
+    for panel, letter, problem in zip(axes[0], "abc", problems, strict=True):
+        dataset = results.selected(problem)
+        for place, (name, look) in enumerate(looks.items()):
+            at = dataset.final.sel(optimizer=name, condition=doses)
+            values = at.transpose("seed", "condition").values
+            figures.curve(panel, sigmas, values, look, place)
+        turned = " (rotated)" if getattr(problem, "rotation", 0.0) else ""
+        panel.set_title(f"{letter}  {problem.label}{turned}")
+        panel.set(xlabel=r"Spread $\sigma$ of the log factors", yscale="log")
+        panel.set_ylabel(str(problem.reports).replace("_", " ").capitalize())
+    figures.legend(figure, axes[0, 0])
+    return figure
+
+
+def _conditions(experiment: Any) -> list[tuple[str, str]]:
+    return [(f"{kind} {sigma:g}", kind) for kind, sigma in experiment.conditions]
+
+
+if __name__ == "__main__":
+    cli.main(__spec__.name)
