@@ -207,6 +207,45 @@ def _table_cell(axes: Axes, left: float, top: float, cell: TableCell) -> None:
     axes.text(middle, top + 0.5, cell.text, **style)
 
 
+def scatter_labels(
+    axes: Axes, points: np.ndarray, labels: Sequence[str], colours: Sequence[str]
+) -> None:
+    """Points [point, 2] with names beside them, moved apart where they would overlap.
+
+    Names are placed in turn, each at the first of several offsets that is free.
+    """
+    axes.scatter(*points.T, c=list(colours), s=16, zorder=3)
+    span = np.maximum(np.ptp(points, axis=0), 1e-9)
+    taken: list[tuple[float, float, float]] = [(*p, 0.004) for p in points / span]
+    for (x, y), label, colour in zip(points / span, labels, colours, strict=True):
+        width = 0.0085 * len(label)
+        best, cost = (0.0, 0.0, "left"), np.inf
+        for ring in range(1, 12):
+            for turn in np.linspace(0, 2 * np.pi, 12, endpoint=False):
+                dx, dy = 0.012 * ring * np.cos(turn), 0.016 * ring * np.sin(turn)
+                left = x + dx if dx >= 0 else x + dx - width
+                clash = sum(
+                    left < cx + cw and cx < left + width and abs(cy - y - dy) < 0.018
+                    for cx, cy, cw in taken
+                )
+                if clash + 0.05 * ring < cost:
+                    side = "left" if dx >= 0 else "right"
+                    best, cost = (dx, dy, side), clash + 0.05 * ring
+        dx, dy, side = best
+        left = x + dx if side == "left" else x + dx - width
+        taken.append((left, y + dy, width))
+        axes.annotate(
+            label,
+            (x * span[0], y * span[1]),
+            ((x + dx) * span[0], (y + dy) * span[1]),
+            ha=side,
+            va="center",
+            fontsize=6.5,
+            color=colour,
+            arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "lw": 0.4, "shrinkB": 2},
+        )
+
+
 def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
     """One legend for the whole figure, below it."""
     handles, labels = axes.get_legend_handles_labels()

@@ -15,7 +15,7 @@ from study.problems import Problem
 from study.types import Array, Batch, Data, Key, Params, Scalar, Update
 
 KINDS = ("element", "correlated", "leaf")
-"""Log factors: a normal one per element, its standardised log scale, a normal one per leaf."""
+"""Log factors: normal by element, the element's standardised log scale, normal by leaf."""
 
 
 def log_factors(kind: str, scales: Update, key: Key) -> Update:
