@@ -10,8 +10,9 @@ Prediction. Decoupled decay changes nothing (Adam and AdamW: 0 degrees), look-ah
             descent.
 Varied.     Scientific: pairs of optimizers. Fixed: one trajectory of SGD on digits at
             learning rate 0.1, whose gradients every optimizer is shown; its own parameters
-            follow its own updates. Angles are means over eight steps of the second half.
-Cost.       Two minutes on two CPU cores, nearly all of it compilation.
+            follow its own updates. Angles are means over eight steps of the second half;
+            intervals are over five starts and orders of batches.
+Cost.       A minute on two CPU cores, nearly all of it compilation.
 
     python -m experiments.direction_map             run, store, judge, draw
     python -m experiments.direction_map --draw      draw stored records again
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from study import cli, optimizers
+from study import cli, optimizers, statistics
 from study.claims import Prediction
 from study.experiment import Comparison
 from study.optimizers import OPTIMIZERS, Optimizer
@@ -57,14 +58,16 @@ class DirectionMap(Comparison):
     """Of the optimizers shown the gradients; 1 for those that find their own."""
     steps: int = 200
     """Gradients; the compared steps lie evenly in the second half."""
-    seed: int = 0
-    """Of start and batches."""
+    seeds: int = 5
+    """Trajectories."""
 
     def __post_init__(self) -> None:
         """Checks types, then ranges."""
         super().__post_init__()
         if self.steps < 2 * WATCHED:
             self.refuse("steps", f"at least {2 * WATCHED}")
+        if self.seeds < 1:
+            self.refuse("seeds", "at least 1")
 
 
 DEFAULT = DirectionMap(
@@ -77,6 +80,7 @@ PRESETS = {
         problem=Digits(depth=0, batch_size=8),
         optimizers=(optimizers.SGD(), optimizers.Adam(), optimizers.SignDescent()),
         steps=16,
+        seeds=2,
     ),
     "default": DEFAULT,
     "paper": dataclasses.replace(DEFAULT, problem=Digits(width=256), steps=2_000),
@@ -90,7 +94,7 @@ def run_cell(
     optimizer: Optimizer,
     progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[xr.Dataset, Cost]:
-    """An optimizer's updates [step, element] at the compared steps."""
+    """An optimizer's updates [seed, step, element] at the compared steps."""
     import jax
     import xarray as xr
 
@@ -100,67 +104,71 @@ def run_cell(
     rate = 1.0 if optimizer.own_rate else experiment.learning_rate
     watched = np.linspace(experiment.steps // 2, experiment.steps - 1, WATCHED).astype(int)
     with devices.precision(problem.dtype):
-        stream = _stream(
+        many = _streams(
             problem,
             experiment.guide,
             experiment.guide_rate,
             experiment.steps,
-            experiment.seed,
+            experiment.seeds,
         )
 
         def updates(stream: Any) -> Any:
             made = streams.updates(optimizer, rate, stream)
             return streams.vector(jax.tree.map(lambda u: u[watched], made))
 
-        found = np.asarray(jax.jit(updates)(stream))
-        state = jax.eval_shape(optimizer.build(rate).init, stream.params)
-    sizes = trees.sizes(stream.params)
+        found = np.asarray(jax.jit(jax.vmap(updates))(many))
+        params = jax.eval_shape(problem.init, jax.random.key(0))
+        state = jax.eval_shape(optimizer.build(rate).init, params)
+    sizes = trees.sizes(params)
     dataset = xr.Dataset(
-        {"updates": (("step", "element"), found)},
+        {"updates": (("seed", "step", "element"), found)},
         {"step": watched.astype(np.int32)},
         {
             "problem": str(problem),
             "optimizer": str(optimizer),
             "dtype": problem.dtype,
-            "leaves": " ".join(trees.names(stream.params)),
+            "leaves": " ".join(trees.names(params)),
             "sizes": np.asarray(sizes, np.int32),
         },
     )
     bytes_ = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     spent = time.perf_counter() - begun
-    return dataset, sweep.Cost(0.0, spent, 1, 1, sum(sizes), bytes_)
+    return dataset, sweep.Cost(0.0, spent, experiment.seeds, 1, sum(sizes), bytes_)
 
 
 @functools.lru_cache(maxsize=1)
-def _stream(
-    problem: Problem, guide: Optimizer, guide_rate: float, steps: int, seed: int
+def _streams(
+    problem: Problem, guide: Optimizer, guide_rate: float, steps: int, seeds: int
 ) -> Any:
     import jax
+    import jax.numpy as jnp
 
     from study import streams
 
-    record = functools.partial(streams.record, problem, guide, guide_rate, steps, seed)
-    return jax.jit(record)(problem.data())
+    record = functools.partial(streams.record, problem, guide, guide_rate, steps)
+    many = jax.jit(jax.vmap(record, in_axes=(0, None)))
+    return many(jnp.arange(seeds, dtype=jnp.int32), problem.data())
 
 
 def condense(dataset: xr.Dataset) -> xr.Dataset:
     """Angles between any two optimizers' updates, means over steps, in radians.
 
-    `between` [optimizer, other] and `between_by_leaf` [optimizer, other, leaf]; NaN
-    where one of the two does not move.
+    `between` [seed, optimizer, other] and `between_by_leaf` [optimizer, other, leaf], the
+    median over seeds; NaN where one of the two does not move.
     """
     import xarray as xr
 
-    updates = dataset["updates"].transpose("step", "optimizer", "element").values
+    updates = dataset["updates"].transpose("seed", "step", "optimizer", "element").values
     ends = np.cumsum(np.atleast_1d(dataset.attrs["sizes"]))
     parts = np.split(updates, ends[:-1], axis=-1)
     names = dataset.optimizer.values
     pair, units = ("optimizer", "other"), {"units": "radian"}
-    by_leaf = np.stack([_angles(part) for part in parts], axis=-1)
+    whole = np.stack([_angles(run) for run in updates])
+    leaves = [np.median([_angles(run) for run in part], axis=0) for part in parts]
     return xr.Dataset(
         {
-            "between": (pair, _angles(updates), units),
-            "between_by_leaf": ((*pair, "leaf"), by_leaf, units),
+            "between": (("seed", *pair), whole, units),
+            "between_by_leaf": ((*pair, "leaf"), np.stack(leaves, axis=-1), units),
         },
         {"optimizer": names, "other": names, "leaf": dataset.attrs["leaves"].split()},
         {"problem": dataset.attrs["problem"]},
@@ -184,23 +192,29 @@ def _angles(updates: np.ndarray) -> np.ndarray:
 # Verdicts ---------------------------------------------------------------------------------
 
 
-def degrees(results: Results, one: str, other: str) -> float:
-    """Degrees between two optimizers' updates."""
+def degrees(results: Results, one: str, other: str) -> np.ndarray:
+    """Degrees between two optimizers' updates [seed]."""
     records = results.selected(results.experiment.problem)
-    return float(np.degrees(records.between.sel(optimizer=one, other=other)))
+    return np.degrees(records.between.sel(optimizer=one, other=other).values)
+
+
+def _middle(results: Results) -> np.ndarray:
+    """Degrees [optimizer, other], the median over seeds."""
+    records = results.selected(results.experiment.problem)
+    return np.degrees(records.between.median("seed").values)
 
 
 def _between(one: str, other: str) -> Callable[[Results], Estimate]:
     def measure(results: Results) -> Estimate:
-        value = degrees(results, one, other)
-        return Estimate(value, value, value, WATCHED)
+        return statistics.bootstrap(degrees(results, one, other))
 
     return measure
 
 
 def _nearer_to_average(results: Results) -> Estimate:
-    value = degrees(results, "Adam", "RMSProp") - degrees(results, "Adam", "Averaging")
-    return Estimate(value, value, value, WATCHED)
+    return statistics.paired(
+        degrees(results, "Adam", "RMSProp"), degrees(results, "Adam", "Averaging")
+    )
 
 
 PREDICTIONS = (
@@ -241,7 +255,7 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
     """One row for each optimizer: its family, nearest fellow, angles to all others."""
     del manifest
     records = results.selected(results.experiment.problem)
-    between = np.degrees(records.between.values)
+    between = _middle(results)
     names = records.optimizer.values
     families = dict(zip(*_families(between), strict=True))
     for i, name in enumerate(names):
@@ -299,7 +313,7 @@ def _ordered(results: Results) -> tuple[np.ndarray, np.ndarray]:
     """Places in the order of the tree, and degrees between all."""
     from scipy.cluster import hierarchy
 
-    between = np.degrees(results.selected(results.experiment.problem).between.values)
+    between = _middle(results)
     movers, linkage = _tree(between)
     return movers[hierarchy.leaves_list(linkage)], between
 
@@ -349,7 +363,6 @@ def _draw_map(results: Results) -> Figure:
 def _heat(axes: Axes, values: np.ndarray) -> Any:
     image = axes.pcolormesh(values, cmap="cividis", vmin=0, vmax=90, rasterized=True)
     axes.invert_yaxis()
-    axes.set_aspect("equal")
     axes.tick_params(length=0)
     axes.grid(False)
     return image

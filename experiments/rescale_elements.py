@@ -12,9 +12,9 @@ Prediction. SGD's update turns exactly as the gradient does. Signs and element-w
             within a factor 1.5 and 0.02 nats, in any basis, for it never sees the factors.
 Varied.     Scientific: optimizer, sigma, kind of factors (one an element; tied to the
             element's own gradient size, steep directions made steeper; one a leaf).
-            Nuisance: learning rate, selected for each optimizer, kind and sigma on two
-            seeds apart from the five reported. Fixed: start and batches at equal seed.
-            Each seed draws factors of its own.
+            Nuisance: learning rate, selected for each optimizer, kind, sigma and draw of
+            the factors on a seed apart from the two reported; three draws. Fixed: start
+            and batches at equal seed.
 Cost.       Five minutes on two CPU cores, half of it compilation.
 
     python -m experiments.rescale_elements             run, store, judge, draw
@@ -58,8 +58,8 @@ class RescaleElements(Comparison):
     """Trained: steep and flat directions across the elements."""
     trained: tuple[Optimizer, ...] = ()
     """The optimizers that train; those of `optimizers` are measured in open loop."""
-    learning_rates: tuple[float, ...] = log_grid(-8, 1, per_decade=2)
-    """The grid in training, the same for every optimizer, kind and sigma."""
+    learning_rates: tuple[float, ...] = log_grid(-6, 1, per_decade=2)
+    """The grid in training, the same for every optimizer, kind, sigma and draw."""
     sigmas: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
     """Spreads in open loop."""
     trained_sigmas: tuple[float, ...] = (0.0, 1.0, 2.0, 3.0, 4.0)
@@ -70,20 +70,22 @@ class RescaleElements(Comparison):
     """Draws of the factors in open loop."""
     steps: int = 300
     """Updates in training."""
-    seeds: int = 5
-    """Seeds reported."""
-    selection_seeds: int = 2
-    """Further seeds, only to select the learning rate."""
+    trained_draws: int = 3
+    """Draws of the factors in training."""
+    seeds: int = 2
+    """Seeds reported, of each draw."""
+    selection_seeds: int = 1
+    """Further seeds of each draw, only to select the learning rate."""
 
     def __post_init__(self) -> None:
         """Checks types, then ranges."""
         super().__post_init__()
         self.refuse_repeated("learning_rates", "sigmas", "trained_sigmas")
-        for name, low in {"stream": 20, "draws": 1, "steps": 1, "seeds": 1}.items():
-            if getattr(self, name) < low:
-                self.refuse(name, f"at least {low}")
-        if self.selection_seeds < 1:
-            self.refuse("selection_seeds", "at least 1")
+        if self.stream < 20:
+            self.refuse("stream", "at least 20")
+        for name in ("draws", "steps", "trained_draws", "seeds", "selection_seeds"):
+            if getattr(self, name) < 1:
+                self.refuse(name, "at least 1")
 
     @property
     def cells(self) -> tuple[Any, ...]:
@@ -135,12 +137,11 @@ PRESETS = {
         learning_rates=(0.01, 0.1),
         draws=1,
         steps=3,
-        seeds=2,
-        selection_seeds=1,
+        trained_draws=1,
     ),
     "default": DEFAULT,
     "paper": dataclasses.replace(
-        DEFAULT, trained=DEFAULT.optimizers, steps=2_000, seeds=10, draws=32
+        DEFAULT, trained=DEFAULT.optimizers, steps=2_000, trained_draws=10, draws=32
     ),
 }
 KEPT = ("turn", "gradient_turn", "final", "selected_rate", "at_edge", "diverged_share")
@@ -243,7 +244,7 @@ def _stream(problem: Problem, steps: int, draws: int) -> Any:
 def _trainings(
     experiment: RescaleElements, problem: Problem, optimizer: Optimizer
 ) -> tuple[xr.Dataset, int]:
-    """Evaluations after training [condition, learning_rate, seed]."""
+    """Evaluations after training [condition, learning_rate, seed]; draws in turn."""
     import jax
     import jax.numpy as jnp
     import xarray as xr
@@ -251,7 +252,8 @@ def _trainings(
     from study import devices, rescaling, train
 
     by_run, replicated = devices.shardings()
-    seeds = np.arange(experiment.seeds + experiment.selection_seeds)
+    each = experiment.seeds + experiment.selection_seeds
+    seeds = np.arange(experiment.trained_draws * each)
     shape = (len(experiment.conditions), len(experiment.learning_rates), len(seeds))
     data = jax.device_put(problem.data(), replicated)
     scales = jax.device_put(_scales(problem), replicated)
@@ -261,7 +263,7 @@ def _trainings(
     def run(data: Any, scales: Any, condition: Any, rate: Any, seed: Any) -> Any:
         keys = train.keys(seed)
         params = problem.init(keys.init)
-        key = jax.random.fold_in(jax.random.key(2), seed)
+        key = jax.random.fold_in(jax.random.key(2), seed // each)
         drawn = [rescaling.log_factors(kind, scales, key) for kind in rescaling.KINDS]
         chosen = jnp.asarray(kinds)[condition]
         logs = jax.tree.map(lambda *x: jnp.stack(x)[chosen], *drawn)
@@ -302,6 +304,7 @@ def _trainings(
     dataset.attrs |= {
         "selects": problem.selects,
         "reports": problem.reports,
+        "draws": experiment.trained_draws,
         "reported_seeds": experiment.seeds,
     }
     return dataset, count
@@ -317,11 +320,11 @@ def _scales(problem: Problem) -> Any:
 
 
 def condense(dataset: xr.Dataset) -> xr.Dataset:
-    """Training at the rate selected for each optimizer and condition; open loop as it is.
+    """Training at the rate selected for each condition and draw; open loop as it is.
 
-    `final` [optimizer, condition, seed] is what is reported, on the reported seeds;
+    `final` [optimizer, condition, draw, seed] is what is reported, on the reported seeds;
     `selected_rate`, `at_edge` and `diverged_share` (of reported runs at that rate) are
-    over [optimizer, condition].
+    over [optimizer, condition, draw].
     """
     import xarray as xr
 
@@ -329,13 +332,18 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
         return dataset
     reported = dataset.attrs["reported_seeds"]
     order = ("optimizer", "condition", "learning_rate", "seed")
-    judged = dataset[dataset.attrs["selects"]].transpose(*order).values
-    told = dataset[dataset.attrs["reports"]].transpose(*order).values[..., :reported]
-    shape = judged.shape[:2]
+
+    def by_draw(name: str) -> np.ndarray:
+        values = dataset[dataset.attrs[name]].transpose(*order).values
+        split = values.reshape(*values.shape[:-1], dataset.attrs["draws"], -1)
+        return np.moveaxis(split, 3, 2)  # [optimizer, condition, draw, rate, seed]
+
+    judged, told = by_draw("selects")[..., reported:], by_draw("reports")[..., :reported]
+    shape = judged.shape[:3]
     final = np.full((*shape, reported), np.nan)
     rate, edge, diverged = np.full((3, *shape), np.nan)
     for place in np.ndindex(*shape):
-        selection = statistics.select(judged[place][:, reported:])
+        selection = statistics.select(judged[place])
         if not selection.found:
             diverged[place] = 1.0
             continue
@@ -343,7 +351,7 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
         rate[place] = dataset.learning_rate.values[selection.place]
         edge[place] = selection.at_edge
         diverged[place] = 1 - np.isfinite(final[place]).mean()
-    over = ("optimizer", "condition")
+    over = ("optimizer", "condition", "draw")
     return xr.Dataset(
         {
             "final": ((*over, "seed"), final),
@@ -351,7 +359,7 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
             "at_edge": (over, edge),
             "diverged_share": (over, diverged),
         },
-        {name: dataset[name] for name in over},
+        {name: dataset[name] for name in over[:2]},
         dataset.attrs,
     )
 
@@ -377,9 +385,9 @@ def _follows(results: Results) -> Estimate:
 
 
 def finals(results: Results, problem: Problem, name: str, condition: str) -> np.ndarray:
-    """What is reported at the selected rate [seed]."""
+    """What is reported at the selected rates [draw and seed]."""
     at = results.selected(problem).sel(optimizer=name, condition=condition)
-    return at.final.values
+    return at.final.values.ravel()
 
 
 def _loss(field: str, name: str, condition: str, *, ratio: bool) -> Any:
@@ -490,7 +498,7 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
         for name in dataset.optimizer.values:
             for condition in dataset.condition.values:
                 at = dataset.sel(optimizer=name, condition=condition)
-                estimate = statistics.bootstrap(at.final.values)
+                estimate = statistics.bootstrap(at.final.values.ravel())
                 yield {
                     "problem": str(problem),
                     "optimizer": name,
@@ -498,9 +506,9 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
                     "final": estimate.value,
                     "final_low": estimate.low,
                     "final_high": estimate.high,
-                    "learning_rate": float(at.selected_rate),
-                    "at_edge": float(at.at_edge),
-                    "diverged_share": float(at.diverged_share),
+                    "learning_rate": float(at.selected_rate.median()),
+                    "at_edge": float(at.at_edge.mean()),
+                    "diverged_share": float(at.diverged_share.mean()),
                 }
 
 
@@ -557,7 +565,8 @@ def _draw_training(results: Results) -> Figure:
         dataset = results.selected(problem)
         for place, (name, look) in enumerate(looks.items()):
             at = dataset.final.sel(optimizer=name, condition=doses)
-            values = at.transpose("seed", "condition").values
+            runs = at.stack(run=("draw", "seed"))
+            values = runs.transpose("run", "condition").values
             figures.curve(panel, sigmas, values, look, place)
         turned = " (rotated)" if getattr(problem, "rotation", 0.0) else ""
         panel.set_title(f"{letter}  {problem.label}{turned}")

@@ -217,7 +217,7 @@ def scatter_labels(
     axes.scatter(*points.T, c=list(colours), s=16, zorder=3)
     span = np.maximum(np.ptp(points, axis=0), 1e-9)
     taken: list[tuple[float, float, float]] = [(*p, 0.004) for p in points / span]
-    for (x, y), label, colour in zip(points / span, labels, colours, strict=True):
+    for (x, y), label in zip(points / span, labels, strict=True):
         width = 0.0085 * len(label)
         best, cost = (0.0, 0.0, "left"), np.inf
         for ring in range(1, 12):
@@ -241,7 +241,7 @@ def scatter_labels(
             ha=side,
             va="center",
             fontsize=6.5,
-            color=colour,
+            color="#222222",
             arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "lw": 0.4, "shrinkB": 2},
         )
 

@@ -239,11 +239,18 @@ def scale_by_shampoo(eps: float) -> Transformation:
 
 def _inverse_root(matrix: jax.Array, order: int) -> jax.Array:
     """matrix^(-1 / order) on its range, for a positive semidefinite matrix."""
-    values, vectors = jnp.linalg.eigh(matrix)
-    rounding = 10 * matrix.shape[0] * jnp.finfo(matrix.dtype).eps * values[-1]
-    real = values > rounding
-    roots = jnp.where(real, jnp.where(real, values, 1) ** (-1 / order), 0)
-    return (vectors * roots[None]) @ vectors.T
+
+    # Several batched eigh at once wait for each other forever on CPU (jaxlib 0.10.2), so
+    # a batch is taken one by one.
+    @jax.custom_batching.sequential_vmap
+    def root(matrix: jax.Array) -> jax.Array:
+        values, vectors = jnp.linalg.eigh(matrix)
+        rounding = 10 * matrix.shape[0] * jnp.finfo(matrix.dtype).eps * values[-1]
+        real = values > rounding
+        roots = jnp.where(real, jnp.where(real, values, 1) ** (-1 / order), 0)
+        return (vectors * roots[None]) @ vectors.T
+
+    return root(matrix)
 
 
 # Wrappers --------------------------------------------------------------------------------
