@@ -84,7 +84,7 @@ def test_experiments_do_not_import_each_other():
 
 
 def test_every_test_file_is_collected():
-    known = {"conftest.py", "helpers.py"}
+    known = {"conftest.py", "helpers.py", "golden.py", "golden_trees.py"}
     for path in (ROOT / "tests").glob("*.py"):
         assert path.name.startswith("test_") or path.name in known
 

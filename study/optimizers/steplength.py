@@ -45,7 +45,7 @@ class MoMo(ScalarRule):
     """u = -min(eta, (f_bar + <m, theta> - ...) / |m|^2) m. Changes both, by averaging.
 
     Schaipp et al. (2024), arXiv:2305.07583: Polyak's step length for an average m of
-    gradients that is not bias corrected. The learning rate is the longest step.
+    gradients that starts at the first. The learning rate is the longest step.
     """
 
     label = "MoMo"

@@ -1,0 +1,387 @@
+"""More of `golden`: rules that see lengths, leaves, matrices, losses or another rule."""
+
+import numpy as np
+from golden import LEAVES, ema, leafwise, nesterov, root, rule, summed
+
+# A step length of their own ---------------------------------------------------------------
+
+
+@rule("PolyakSGD")
+def polyak(entry, eta, theta, grads):
+    """Loizou et al. (2021), equation 4 with c = 1, the loss 1."""
+    lengths = np.sum(grads**2, axis=1, keepdims=True)
+    return -np.minimum(eta, (1 - entry.f_min) / lengths) * grads
+
+
+def momo_steps(entry, eta, theta, grads, decay, scales, corrections):
+    """Schaipp et al. (2024), Algorithms 1 and 2; the loss is 1, the bound is 0."""
+    f = products = 0.0
+    d, out = 0 * theta, []
+    for kept, g, scale, correction in zip(decay, grads, scales, corrections, strict=True):
+        f = kept * f + (1 - kept)
+        products = kept * products + (1 - kept) * (g @ theta)
+        d = kept * d + (1 - kept) * g
+        gap = max(f + d @ theta - products - correction * entry.lower_bound, 0.0)
+        length = min(eta / correction, gap / (d @ (d / scale)))
+        out.append(-length * d / scale)
+        theta = theta + out[-1]
+    return np.array(out)
+
+
+@rule("MoMo")
+def momo(entry, eta, theta, grads):
+    """The averages start at the first loss and gradient."""
+    ones = np.ones(len(grads))
+    decay = [0.0, *[entry.beta] * (len(grads) - 1)]
+    return momo_steps(entry, eta, theta, grads, decay, ones[:, None], ones)
+
+
+@rule("MoMoAdam")
+def momo_adam(entry, eta, theta, grads):
+    scales = root(entry.b2, grads) + entry.eps
+    corrections = 1 - entry.b1 ** np.arange(1, len(grads) + 1)
+    decay = [entry.b1] * len(grads)
+    return momo_steps(entry, eta, theta, grads, decay, scales, corrections)
+
+
+@rule("DoG")
+def dog(entry, eta, theta, grads):
+    """Ivgi et al. (2023), equation 2, first distance 1e-6 (1 + |theta_0|)."""
+    start, far, total, out = theta, 1e-6 * (1 + np.linalg.norm(theta)), 0.0, []
+    for g in grads:
+        far = max(far, np.linalg.norm(theta - start))
+        total += g @ g
+        out.append(-eta * far / np.sqrt(total + entry.eps) * g)
+        theta = theta + out[-1]
+    return np.array(out)
+
+
+@rule("DoWG")
+def dowg(entry, eta, theta, grads):
+    """Khaled et al. (2023), Algorithm 1, with squared distances."""
+    start, far, total, out = theta, entry.init_estim_sq_dist, 0.0, []
+    for g in grads:
+        far = max(far, np.sum((theta - start) ** 2))
+        total += far * (g @ g)
+        out.append(-eta * far / (np.sqrt(total) + entry.eps) * g)
+        theta = theta + out[-1]
+    return np.array(out)
+
+
+@rule("DAdaptAdamW")
+def d_adaptation(entry, eta, theta, grads):
+    """Defazio & Mishchenko (2023), Algorithm 5, eta times Adam's bias correction."""
+    d, b3, weighted = 1e-6, np.sqrt(entry.b2), 0.0
+    s, m, v, out = 0 * theta, 0 * theta, 0 * theta, []
+    for t, g in enumerate(grads, 1):
+        step = d * eta * np.sqrt(1 - entry.b2**t) / (1 - entry.b1**t)
+        product = g @ (s / (np.sqrt(v) + entry.eps))
+        m = entry.b1 * m + (1 - entry.b1) * step * g
+        v = entry.b2 * v + (1 - entry.b2) * g**2
+        s = b3 * s + (1 - b3) * step * g
+        weighted = b3 * weighted + (1 - b3) * step * product
+        out.append(-m / (np.sqrt(v) + entry.eps))
+        d = max(d, weighted / ((1 - b3) * np.abs(s).sum()))
+    return np.array(out)
+
+
+@rule("Prodigy")
+def prodigy(entry, eta, theta, grads):
+    """Mishchenko & Defazio (2024), Algorithm 4, d_0 = 1e-6, bias corrected."""
+    d = first = 1e-6
+    start, b3, r = theta, np.sqrt(entry.b2), 0.0
+    s, m, v, out = 0 * theta, 0 * theta, 0 * theta, []
+    for t, g in enumerate(grads, 1):
+        step = d * eta * np.sqrt(1 - entry.b2**t) / (1 - entry.b1**t)
+        m = entry.b1 * m + (1 - entry.b1) * d * g
+        v = entry.b2 * v + (1 - entry.b2) * d**2 * g**2
+        r = b3 * r + d / first * step * (g @ (start - theta))
+        s = b3 * s + d / first * step * g
+        out.append(-step * m / (np.sqrt(v) + d * entry.eps))
+        theta = theta + out[-1]
+        d = max(d, r / np.abs(s).sum())
+    return np.array(out)
+
+
+# Leaf by leaf -----------------------------------------------------------------------------
+
+
+@rule("NormalisedByLeaf")
+def normalised_by_leaf(entry, eta, theta, grads):
+    unit = lambda g: g / (np.linalg.norm(g) + entry.eps)  # noqa: E731
+    return np.array([-eta * leafwise(unit, g) for g in grads])
+
+
+@rule("LARS")
+def lars(entry, eta, theta, grads):
+    """You et al. (2017), Algorithm 1, without decay."""
+    u, out = 0 * theta, []
+    ratio = lambda g, w: np.linalg.norm(w) / np.linalg.norm(g) * g  # noqa: E731
+    for g in grads:
+        u = entry.momentum * u - eta * entry.trust_coefficient * leafwise(ratio, g, theta)
+        out.append(u)
+        theta = theta + u
+    return np.array(out)
+
+
+@rule("LAMB")
+def lamb(entry, eta, theta, grads):
+    """You et al. (2020), Algorithm 2, phi the identity, without decay."""
+    ratio = lambda a, w: np.linalg.norm(w) / np.linalg.norm(a) * a  # noqa: E731
+    out = []
+    for a in ema(entry.b1, grads) / (root(entry.b2, grads) + entry.eps):
+        out.append(-eta * leafwise(ratio, a, theta))
+        theta = theta + out[-1]
+    return np.array(out)
+
+
+@rule("NovoGrad")
+def novograd(entry, eta, theta, grads):
+    """Ginsburg et al. (2019), Algorithm 1: v_1 = |g_1|^2, the momentum not averaged."""
+    squares = np.array([[np.sum(g[s] ** 2) for s, _ in LEAVES.values()] for g in grads])
+    v, scaled = squares[0], []
+    for t, g in enumerate(grads):
+        v = squares[0] if not t else entry.b2 * v + (1 - entry.b2) * squares[t]
+        parts = [g[s] for s, _ in LEAVES.values()]
+        lengths = np.sqrt(v) + entry.eps
+        scaled.append(np.concatenate([p / n for p, n in zip(parts, lengths, strict=True)]))
+    return -eta * summed(entry.b1, np.array(scaled))
+
+
+@rule("Fromage")
+def fromage(entry, eta, theta, grads):
+    """Bernstein et al. (2020), Algorithm 1."""
+    step = lambda w, g: w - eta * np.linalg.norm(w) / np.linalg.norm(g) * g  # noqa: E731
+    out = []
+    for g in grads:
+        new = leafwise(step, theta, g) / np.sqrt(1 + eta**2)
+        out.append(new - theta)
+        theta = new
+    return np.array(out)
+
+
+@rule("Adafactor")
+def adafactor(entry, eta, theta, grads):
+    """Shazeer & Stern (2018), Algorithms 4 and 5, d = 1, step eta max(1e-3, rms(theta))."""
+    rows, columns, v, out = 0.0, 0.0, 0.0, []
+    rms = lambda x: np.sqrt(np.mean(x**2))  # noqa: E731
+    for t, g in enumerate(grads, 1):
+        kept, parts = 1 - t**-entry.decay_rate, []
+        for place, shape in LEAVES.values():
+            square = g[place].reshape(shape) ** 2 + entry.eps
+            if len(shape) == 2:
+                rows = kept * rows + (1 - kept) * square.mean(1)
+                columns = kept * columns + (1 - kept) * square.mean(0)
+                estimate = np.outer(rows, columns) / rows.mean()
+            else:
+                estimate = v = kept * v + (1 - kept) * square
+            a = g[place] / np.sqrt(estimate).ravel()
+            a = a / max(1.0, rms(a))
+            parts.append(-eta * max(1e-3, rms(theta[place])) * a)
+        out.append(np.concatenate(parts))
+        theta = theta + out[-1]
+    return np.array(out)
+
+
+@rule("SM3")
+def sm3(entry, eta, theta, grads):
+    """Anil et al. (2019), SM3-II: covers are rows and columns, or elements of vectors."""
+    rows, columns, v, scaled = 0.0, 0.0, 0.0, []
+    for g in grads:
+        parts = []
+        for place, shape in LEAVES.values():
+            square = g[place].reshape(shape) ** 2
+            if len(shape) == 2:
+                low = np.minimum(np.reshape(rows, (-1, 1)), np.reshape(columns, (1, -1)))
+                accumulated = low + square
+                rows, columns = accumulated.max(1), accumulated.max(0)
+            else:
+                accumulated = v = v + square
+            parts.append(g[place] / np.sqrt(accumulated + entry.eps).ravel())
+        scaled.append(np.concatenate(parts))
+    return -eta * ema(entry.b1, np.array(scaled), correct=False)
+
+
+# Matrices and curvature -------------------------------------------------------------------
+
+
+def by_leaf(grads, matrix, vector):
+    """Updates from functions of a leaf's gradients [step, ...], matrices and vectors."""
+    parts = []
+    for place, shape in LEAVES.values():
+        leaf = grads[:, place].reshape(-1, *shape)
+        made = (matrix if len(shape) == 2 else vector)(leaf)
+        parts.append(np.reshape(made, (len(grads), -1)))
+    return np.concatenate(parts, axis=1)
+
+
+@rule("Muon")
+def muon(entry, eta, theta, grads):
+    """Jordan et al. (2024): five quintic steps on m / |m|; longer for tall matrices."""
+
+    def orthogonal(m):
+        x = m / (np.linalg.norm(m) + entry.eps)
+        x = x.T if x.shape[0] > x.shape[1] else x
+        for _ in range(entry.ns_steps):
+            a = x @ x.T
+            x = 3.4445 * x + (-4.775 * a + 2.0315 * a @ a) @ x
+        return x.T if m.shape[0] > m.shape[1] else x
+
+    def matrix(gs):  # rows are inputs: wider outputs take longer steps
+        longer = np.sqrt(max(1.0, gs.shape[2] / gs.shape[1]))
+        flat = nesterov(entry.beta, gs.reshape(len(gs), -1))
+        return [-eta * longer * orthogonal(m) for m in flat.reshape(gs.shape)]
+
+    def vector(gs):
+        return -eta * nesterov(0.9, gs) / (root(0.999, gs) + entry.eps)
+
+    return by_leaf(grads, matrix, vector)
+
+
+@rule("GaLore")
+def galore(entry, eta, theta, grads):
+    """Zhao et al. (2024), Algorithm 2: Adam on P' G (G P for wide matrices)."""
+
+    def adam(gs):
+        return -eta * ema(0.9, gs) / (np.sqrt(ema(0.999, gs**2)) + 1e-8)
+
+    def matrix(gs):
+        u, _, v = np.linalg.svd(gs[0], full_matrices=False)
+        rank = min(entry.rank, *gs.shape[1:])
+        if gs.shape[1] >= gs.shape[2]:
+            p = u[:, :rank]
+            return p @ adam(p.T @ gs)
+        p = v[:rank].T
+        return adam(gs @ p) @ p.T
+
+    return by_leaf(grads, matrix, adam)
+
+
+@rule("Shampoo")
+def shampoo(entry, eta, theta, grads):
+    """Gupta et al. (2018), Algorithms 1 and 2."""
+
+    def power(h, exponent):
+        values, vectors = np.linalg.eigh(h)
+        return vectors @ np.diag(values**exponent) @ vectors.T
+
+    def matrix(gs):
+        left, right = (entry.eps * np.eye(n) for n in gs.shape[1:])
+        out = []
+        for g in gs:
+            left, right = left + g @ g.T, right + g.T @ g
+            out.append(-eta * power(left, -0.25) @ g @ power(right, -0.25))
+        return out
+
+    def vector(gs):
+        h, out = entry.eps * np.eye(gs.shape[1]), []
+        for g in gs:
+            h = h + np.outer(g, g)
+            out.append(-eta * power(h, -0.5) @ g)
+        return out
+
+    return by_leaf(grads, matrix, vector)
+
+
+@rule("LBFGS")
+def lbfgs(entry, eta, theta, grads):
+    """Nocedal & Wright (2006), equation 7.17 and gamma of 7.20, by dense matrices."""
+    old, out, pairs = None, [], []
+    for g in grads:
+        if old is None:
+            out.append(-eta * min(1.0, 1 / np.linalg.norm(g)) * g)
+        else:
+            s, y = theta - old[0], g - old[1]
+            pairs.append((s, y))
+            h = s @ y / (y @ y) * np.eye(len(theta))
+            for s, y in pairs:
+                v = np.eye(len(theta)) - np.outer(y, s) / (y @ s)
+                h = v.T @ h @ v + np.outer(s, s) / (y @ s)
+            out.append(-eta * h @ g)
+        old = theta, g
+        theta = theta + out[-1]
+    return np.array(out)
+
+
+@rule("Sophia")
+def sophia(entry, eta, theta, grads):
+    """Liu et al. (2023), Algorithm 3; the Hessian, here I, is known a step later."""
+    h = np.array([0.0, *[1 - entry.b2] * (len(grads) - 1)])[:, None]
+    step = ema(entry.b1, grads) / np.maximum(entry.gamma * h, entry.eps)
+    return -eta * np.clip(step, -1, 1)
+
+
+# Wrappers ---------------------------------------------------------------------------------
+
+
+@rule("Lookahead")
+def lookahead(entry, eta, theta, grads):
+    """Zhang et al. (2019), Algorithm 1: back towards the slow weights every period."""
+    slow, out = theta, []
+    for t, g in enumerate(grads, 1):
+        new = theta - eta * g
+        if t % entry.sync_period == 0:
+            slow = new = slow + entry.slow_step_size * (new - slow)
+        out.append(new - theta)
+        theta = new
+    return np.array(out)
+
+
+@rule("Mechanize")
+def mechanic(entry, eta, theta, grads):
+    """Cutkosky et al. (2023), Algorithm 1, six betas, around SGD."""
+    start, delta, out = theta, 0 * theta, []
+    betas = 1 - 0.1 ** np.arange(1, 7)
+    m, v, r, s = np.zeros(6), np.zeros(6), np.zeros(6), np.full(6, 1e-6)
+    for g in grads:
+        before = (start - theta) / (s.sum() + entry.eps)
+        delta = before + eta * g
+        h = g @ before
+        clipped = np.clip(h, -m, m)
+        m = np.maximum(betas * m, abs(h) + entry.eps)
+        v = betas**2 * v + h**2
+        r = betas * r + clipped * s
+        wealth = 1e-6 / 6 * m + np.maximum(r, 0)
+        s = wealth / (np.sqrt(v) + entry.eps)
+        new = start - s.sum() * delta
+        out.append(new - theta)
+        theta = new
+    return np.array(out)
+
+
+@rule("SAM")
+def sam(entry, eta, theta, grads):
+    """Foret et al. (2021), Algorithm 1, where the Hessian is I."""
+    lengths = np.linalg.norm(grads, axis=1, keepdims=True)
+    return -eta * (grads + entry.rho * grads / lengths)
+
+
+def schedule_free(entry, theta, steps):
+    """Defazio et al. (2024), Algorithm 1: what moves is y = (1 - b1) z + b1 x."""
+    x = z = y = theta
+    out = []
+    for t, step in enumerate(steps, 1):
+        z = z + step
+        x = (1 - 1 / t) * x + z / t
+        new = (1 - entry.b1) * z + entry.b1 * x
+        out.append(new - y)
+        y = new
+    return np.array(out)
+
+
+@rule("ScheduleFreeSGD")
+def schedule_free_sgd(entry, eta, theta, grads):
+    return schedule_free(entry, theta, -eta * grads)
+
+
+@rule("ScheduleFreeAdamW")
+def schedule_free_adamw(entry, eta, theta, grads):
+    steps = -eta * grads / (root(entry.b2, grads) + entry.eps)
+    return schedule_free(entry, theta, steps)
+
+
+@rule("DPSGD")
+def dpsgd(entry, eta, theta, grads):
+    """Abadi et al. (2016), Algorithm 1, one example a batch, without its noise."""
+    lengths = np.linalg.norm(grads, axis=1, keepdims=True)
+    return -eta * grads / np.maximum(1, lengths / entry.l2_norm_clip)
