@@ -68,7 +68,7 @@ class RescaleElements(Comparison):
     """Gradients in open loop, of which the last ten count."""
     draws: int = 8
     """Draws of the factors in open loop."""
-    steps: int = 300
+    steps: int = 250
     """Updates in training."""
     trained_draws: int = 3
     """Draws of the factors in training."""

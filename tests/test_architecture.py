@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors", "types", "statistics"),
-    ("catalogue",),
-    ("spec", "trees", "networks", "data", "devices", "transforms"),
+    ("catalogue", "trees"),
+    ("spec", "networks", "data", "devices", "transforms"),
     ("optimizers", "problems", "metrics"),
     ("experiment", "train"),
     ("sweep", "streams", "rescaling", "figures"),

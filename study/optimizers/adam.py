@@ -226,7 +226,7 @@ class AdaBelief(OfAverage):
     float16 = "nan"
     factory = "adabelief"
     theory = ADAM.but(
-        floor=5e-07,
+        floor=5.6e-7,
         epsilon="eps_root, summed with s, which dies out",
     )
     b2: float = 0.999
