@@ -155,7 +155,6 @@ class LBFGSLineSearch(Optimizer):
     label = "L-BFGS line search"
     colour = "#9db176"
     changes = "both"
-    float16 = "nan"
     factory = "lbfgs"
     asks = ("value", "grad", "value_fn")
     own_rate = True

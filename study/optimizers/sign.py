@@ -143,8 +143,8 @@ class Rprop(OfGradient):
     """u = -s sign(g), s grown by 1.2 where the sign stays, halved where not. Both.
 
     Riedmiller & Braun (1993), doi:10.1109/ICNN.1993.298623. The learning rate is the
-    first s, and soon forgotten. Deviation of Optax 0.2.8: it returns the step before, so
-    the first update is 0 and each one comes a step late.
+    first s, and soon forgotten. Deviation of Optax 0.2.8: it returns the step before, and
+    0 where the sign has changed since, so the first update is 0.
     """
 
     label = "Rprop"
