@@ -7,7 +7,9 @@ from helpers import EVERY_OPTIMIZER, first_step, random_tree, tree_of, vector
 
 from study import train, trees
 from study.optimizers import (
+    ADOPT,
     SGD,
+    SM3,
     Adagrad,
     Adam,
     AdamW,
@@ -17,7 +19,9 @@ from study.optimizers import (
     Momentum,
     Nesterov,
     NormalisedGD,
+    Prodigy,
     RMSProp,
+    Rprop,
     SignDescent,
 )
 from study.problems import NoisyQuadratic
@@ -112,27 +116,52 @@ def test_closed_loop_runs_equal_a_python_loop_in_float64(optimizer):
 @pytest.mark.parametrize("optimizer", EVERY_OPTIMIZER, ids=str)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_an_update_looks_like_its_gradient_and_state_is_stable(optimizer, dtype):
-    cast = lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree)  # noqa: E731
-    params, grad = cast(random_tree(0)), cast(random_tree(1))
-    rule = optimizer.build(RATE)
-    state = rule.init(params)
+    params = jax.tree.map(lambda x: x.astype(dtype), random_tree(0))
+    if isinstance(optimizer, SM3):
+        del params["b"]["d"]  # it has no row or column for a scalar
+
+    def two_steps(params):
+        loss = lambda p: optax.tree.vdot(p, params)  # noqa: E731
+        one = lambda: jax.tree.map(lambda g: g[None], params)  # noqa: E731
+        seen = train.Seen(params, loss(params), params, loss, one)
+        states = [optimizer.build(RATE).init(params)]
+        for _ in range(2):
+            update, after = train.apply(optimizer, RATE, seen, states[-1])
+            states.append(after)
+        return update, states
+
+    update, states = jax.eval_shape(two_steps, params)
     shape = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
-    for _ in range(2):
-        update, after = rule.update(grad, state, params)
-        assert shape(update) == shape(grad)
-        assert shape(after) == shape(state)
-        state = after
+    assert shape(update) == shape(params)
+    assert shape(states[0]) == shape(states[1]) == shape(states[2])
 
 
-@pytest.mark.parametrize("optimizer", EVERY_OPTIMIZER, ids=str)
+@pytest.mark.parametrize(
+    "optimizer", [o for o in EVERY_OPTIMIZER if not isinstance(o, Prodigy)], ids=str
+)
 def test_a_zero_gradient_gives_a_finite_update(optimizer):
+    """But Prodigy, whose distance estimate is 0 / 0."""
     assert np.all(np.isfinite(vector(first_step(optimizer, [0.0, 0.0]).update)))
+
+
+GRADIENT = np.array([3.0, -0.5, 2.0])
+# ADOPT's first step fills its average of squares; Optax's Rprop is a step late.
+STILL_AT_FIRST = (ADOPT(), Rprop())
+
+
+def first_update(optimizer):
+    """On GRADIENT, at parameters where the loss is positive."""
+    params = {"w": jnp.asarray(0.1 * GRADIENT, jnp.float32)}
+    return first_step(optimizer, GRADIENT, params=params)
 
 
 @pytest.mark.parametrize("optimizer", EVERY_OPTIMIZER, ids=str)
 def test_the_first_update_descends_on_every_element(optimizer):
-    grad = np.array([3.0, -0.5, 2.0])
-    assert np.all(vector(first_step(optimizer, grad).update) * grad < 0)
+    update = vector(first_update(optimizer).update)
+    if optimizer in STILL_AT_FIRST:
+        assert np.all(update == 0)
+    else:
+        assert np.all(update * GRADIENT < 0)
 
 
 @pytest.mark.parametrize("optimizer", EVERY_OPTIMIZER, ids=str)
@@ -141,10 +170,14 @@ def test_the_counterpart_rescales_nothing(optimizer):
     assert counterpart is None or counterpart.unscaled() == counterpart
 
 
-@pytest.mark.parametrize("optimizer", [o for o in EVERY_OPTIMIZER if o.unscaled()], ids=str)
+@pytest.mark.parametrize(
+    "optimizer",
+    [o for o in EVERY_OPTIMIZER if o.unscaled() and o not in STILL_AT_FIRST],
+    ids=str,
+)
 def test_a_scalar_rule_multiplies_its_counterpart_by_one_number(optimizer):
     """Scalar rules: update and unscaled are parallel; the others keep the signs."""
-    step = first_step(optimizer, [3.0, -0.5, 2.0])
+    step = first_update(optimizer)
     ratio = vector(step.update) / vector(step.unscaled)
     assert np.all(ratio > 0)
     if optimizer.unscaled() == optimizer:

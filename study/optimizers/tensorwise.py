@@ -184,6 +184,7 @@ class SM3(OfAverage):
     """v = g^2 + min(row, column maximum of v), m averaging g / sqrt(v). Changes both.
 
     Anil et al. (2019), arXiv:1901.11150: Adagrad with one number a row and a column.
+    Optax's fails on scalar parameters.
     """
 
     label = "SM3"
