@@ -11,7 +11,9 @@ Prediction. Decoupled decay changes nothing (Adam and AdamW: 0 degrees), look-ah
 Varied.     Scientific: pairs of optimizers. Fixed: one trajectory of SGD on digits at
             learning rate 0.1, whose gradients every optimizer is shown; its own parameters
             follow its own updates. Angles are means over eight steps of the second half;
-            intervals are over five starts and orders of batches.
+            intervals are over five starts and orders of batches. The batch loss is taken
+            to bend alike in all directions where a rule asks for it, so SAM, which looks
+            along the gradient, is parallel to SGD by construction.
 Cost.       A minute on two CPU cores, nearly all of it compilation.
 
     python -m experiments.direction_map             run, store, judge, draw
@@ -164,11 +166,12 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
     names = dataset.optimizer.values
     pair, units = ("optimizer", "other"), {"units": "radian"}
     whole = np.stack([_angles(run) for run in updates])
-    leaves = [np.median([_angles(run) for run in part], axis=0) for part in parts]
+    leaves = [np.stack([_angles(run) for run in part]) for part in parts]
+    by_leaf = xr.DataArray(np.stack(leaves, axis=-1), dims=("seed", *pair, "leaf"))
     return xr.Dataset(
         {
             "between": (("seed", *pair), whole, units),
-            "between_by_leaf": ((*pair, "leaf"), np.stack(leaves, axis=-1), units),
+            "between_by_leaf": by_leaf.median("seed").assign_attrs(units),
         },
         {"optimizer": names, "other": names, "leaf": dataset.attrs["leaves"].split()},
         {"problem": dataset.attrs["problem"]},

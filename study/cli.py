@@ -65,11 +65,11 @@ def execute(
         folder, experiment = _stored(module, name, options, experiment, named)
         verdicts = json.loads((folder / CLAIMS).read_text())
         kinds = ("png", "pdf") if options.pdf else ("png",)
-        written = _draw(module, _results(module, experiment, folder), kinds)
+        written = _draw(module, results_of(module, experiment, folder), kinds)
     else:
         folder = options.results or run_folder(name, experiment)
         manifest = _run(module, name, folder, options, experiment)
-        found = _results(module, experiment, folder)
+        found = results_of(module, experiment, folder)
         verdicts = claims.as_json(claims.judge(module.PREDICTIONS, found))
         results.write(folder / CLAIMS, json.dumps(verdicts, indent=1).encode())
         tabulate = getattr(module, "tabulate", reporting.summary)
@@ -85,7 +85,10 @@ def run_folder(name: str, experiment: Comparison) -> Path:
     return ROOT / "runs" / name / spec.digest(experiment)
 
 
-def _results(module: ModuleType, experiment: Comparison, folder: Path) -> reporting.Results:
+def results_of(
+    module: ModuleType, experiment: Comparison, folder: Path
+) -> reporting.Results:
+    """The records in a folder, as this experiment condenses them."""
     return reporting.Results(experiment, folder, getattr(module, "condense", None))
 
 

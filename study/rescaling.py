@@ -57,6 +57,7 @@ def gradient_scales(problem: Problem, data: Data, draws: int = 32) -> Update:
     Steep directions have large ones. Elements that never have a gradient take the
     smallest of the others.
     """
+    data = jax.tree.map(jnp.asarray, data)
     keys = jax.random.split(jax.random.key(0), (draws, 2))
 
     def square(pair: Array) -> Update:

@@ -76,6 +76,7 @@ def record(
     Values are those of the batch losses there; curvature is 1. With the guide's own
     updates the stream leads along the guide's path.
     """
+    data = jax.tree.map(jnp.asarray, data)
     keys = train.keys(jnp.asarray(seed, jnp.int32))
     params = problem.init(keys.init)
     state = train.start(guide, learning_rate, params, shadowed=False)

@@ -1,24 +1,26 @@
 """More of `golden`: rules that see lengths, leaves, matrices, losses or another rule."""
 
 import numpy as np
-from golden import LEAVES, ema, leafwise, nesterov, root, rule, summed
+from golden import CURVATURE, LEAVES, VALUES, ema, leafwise, nesterov, root, rule, summed
 
 # A step length of their own ---------------------------------------------------------------
 
 
 @rule("PolyakSGD")
 def polyak(entry, eta, theta, grads):
-    """Loizou et al. (2021), equation 4 with c = 1, the loss 1."""
-    lengths = np.sum(grads**2, axis=1, keepdims=True)
-    return -np.minimum(eta, (1 - entry.f_min) / lengths) * grads
+    """Loizou et al. (2021), equation 4 with c = 1."""
+    lengths = np.sum(grads**2, axis=1) + entry.eps
+    steps = np.minimum(eta, (VALUES[: len(grads)] - entry.f_min) / lengths)
+    return -steps[:, None] * grads
 
 
 def momo_steps(entry, eta, theta, grads, decay, scales, corrections):
-    """Schaipp et al. (2024), Algorithms 1 and 2; the loss is 1, the bound is 0."""
+    """Schaipp et al. (2024), Algorithms 1 and 2."""
     f = products = 0.0
     d, out = 0 * theta, []
-    for kept, g, scale, correction in zip(decay, grads, scales, corrections, strict=True):
-        f = kept * f + (1 - kept)
+    for t, (kept, g) in enumerate(zip(decay, grads, strict=True)):
+        scale, correction = scales[t], corrections[t]
+        f = kept * f + (1 - kept) * VALUES[t]
         products = kept * products + (1 - kept) * (g @ theta)
         d = kept * d + (1 - kept) * g
         gap = max(f + d @ theta - products - correction * entry.lower_bound, 0.0)
@@ -106,19 +108,36 @@ def prodigy(entry, eta, theta, grads):
 # Leaf by leaf -----------------------------------------------------------------------------
 
 
+def by_leaf(grads, matrix, vector, *others):
+    """Updates from functions of a leaf's gradients [step, ...], matrices and vectors."""
+    parts = []
+    for place, shape in LEAVES.values():
+        leaf = grads[:, place].reshape(-1, *shape)
+        made = (matrix if len(shape) == 2 else vector)(leaf, *(x[place] for x in others))
+        parts.append(np.reshape(made, (len(grads), -1)))
+    return np.concatenate(parts, axis=1)
+
+
 @rule("NormalisedByLeaf")
 def normalised_by_leaf(entry, eta, theta, grads):
     unit = lambda g: g / (np.linalg.norm(g) + entry.eps)  # noqa: E731
     return np.array([-eta * leafwise(unit, g) for g in grads])
 
 
+def trust(a, w, coefficient=1.0):
+    """A as long as coefficient |w|; itself where w is 0, on which the papers are silent."""
+    if not w.any():
+        return a
+    return coefficient * np.linalg.norm(w) / np.linalg.norm(a) * a
+
+
 @rule("LARS")
 def lars(entry, eta, theta, grads):
     """You et al. (2017), Algorithm 1, without decay."""
     u, out = 0 * theta, []
-    ratio = lambda g, w: np.linalg.norm(w) / np.linalg.norm(g) * g  # noqa: E731
     for g in grads:
-        u = entry.momentum * u - eta * entry.trust_coefficient * leafwise(ratio, g, theta)
+        trusted = leafwise(lambda a, w: trust(a, w, entry.trust_coefficient), g, theta)
+        u = entry.momentum * u - eta * trusted
         out.append(u)
         theta = theta + u
     return np.array(out)
@@ -127,10 +146,9 @@ def lars(entry, eta, theta, grads):
 @rule("LAMB")
 def lamb(entry, eta, theta, grads):
     """You et al. (2020), Algorithm 2, phi the identity, without decay."""
-    ratio = lambda a, w: np.linalg.norm(w) / np.linalg.norm(a) * a  # noqa: E731
     out = []
     for a in ema(entry.b1, grads) / (root(entry.b2, grads) + entry.eps):
-        out.append(-eta * leafwise(ratio, a, theta))
+        out.append(-eta * leafwise(trust, a, theta))
         theta = theta + out[-1]
     return np.array(out)
 
@@ -150,8 +168,9 @@ def novograd(entry, eta, theta, grads):
 
 @rule("Fromage")
 def fromage(entry, eta, theta, grads):
-    """Bernstein et al. (2020), Algorithm 1."""
-    step = lambda w, g: w - eta * np.linalg.norm(w) / np.linalg.norm(g) * g  # noqa: E731
+    """Bernstein et al. (2020), Algorithm 1, both lengths at least min_norm."""
+    size = lambda x: max(np.linalg.norm(x), entry.min_norm)  # noqa: E731
+    step = lambda w, g: w - eta * size(w) / size(g) * g  # noqa: E731
     out = []
     for g in grads:
         new = leafwise(step, theta, g) / np.sqrt(1 + eta**2)
@@ -163,56 +182,48 @@ def fromage(entry, eta, theta, grads):
 @rule("Adafactor")
 def adafactor(entry, eta, theta, grads):
     """Shazeer & Stern (2018), Algorithms 4 and 5, d = 1, step eta max(1e-3, rms(theta))."""
-    rows, columns, v, out = 0.0, 0.0, 0.0, []
     rms = lambda x: np.sqrt(np.mean(x**2))  # noqa: E731
-    for t, g in enumerate(grads, 1):
-        kept, parts = 1 - t**-entry.decay_rate, []
-        for place, shape in LEAVES.values():
-            square = g[place].reshape(shape) ** 2 + entry.eps
-            if len(shape) == 2:
+
+    def leaf(gs, at):
+        factored = gs.ndim == 3 and min(gs.shape[1:]) >= entry.min_dim_size_to_factor
+        rows = columns = v = 0.0
+        out = []
+        for t, g in enumerate(gs, 1):
+            kept, square = 1 - t**-entry.decay_rate, g**2 + entry.eps
+            if factored:
                 rows = kept * rows + (1 - kept) * square.mean(1)
                 columns = kept * columns + (1 - kept) * square.mean(0)
-                estimate = np.outer(rows, columns) / rows.mean()
+                v = np.outer(rows, columns) / np.mean(rows)
             else:
-                estimate = v = kept * v + (1 - kept) * square
-            a = g[place] / np.sqrt(estimate).ravel()
-            a = a / max(1.0, rms(a))
-            parts.append(-eta * max(1e-3, rms(theta[place])) * a)
-        out.append(np.concatenate(parts))
-        theta = theta + out[-1]
-    return np.array(out)
+                v = kept * v + (1 - kept) * square
+            a = g / np.sqrt(v)
+            scale = max(1e-3, rms(at)) if entry.multiply_by_parameter_scale else 1.0
+            out.append(-eta * scale * a / max(1.0, rms(a)))
+            at = at + out[-1].ravel()
+        return out
+
+    return by_leaf(grads, leaf, leaf, theta)
 
 
 @rule("SM3")
 def sm3(entry, eta, theta, grads):
     """Anil et al. (2019), SM3-II: covers are rows and columns, or elements of vectors."""
-    rows, columns, v, scaled = 0.0, 0.0, 0.0, []
-    for g in grads:
-        parts = []
-        for place, shape in LEAVES.values():
-            square = g[place].reshape(shape) ** 2
-            if len(shape) == 2:
-                low = np.minimum(np.reshape(rows, (-1, 1)), np.reshape(columns, (1, -1)))
-                accumulated = low + square
-                rows, columns = accumulated.max(1), accumulated.max(0)
-            else:
-                accumulated = v = v + square
-            parts.append(g[place] / np.sqrt(accumulated + entry.eps).ravel())
-        scaled.append(np.concatenate(parts))
-    return -eta * ema(entry.b1, np.array(scaled), correct=False)
+
+    def matrix(gs):
+        rows, columns, out = np.zeros((gs.shape[1], 1)), np.zeros((1, gs.shape[2])), []
+        for g in gs:
+            v = np.minimum(rows, columns) + g**2
+            rows, columns = v.max(1, keepdims=True), v.max(0, keepdims=True)
+            out.append(g / np.sqrt(v + entry.eps))
+        return out
+
+    def vector(gs):
+        return gs / np.sqrt(np.cumsum(gs**2, axis=0) + entry.eps)
+
+    return -eta * ema(entry.b1, by_leaf(grads, matrix, vector), correct=False)
 
 
 # Matrices and curvature -------------------------------------------------------------------
-
-
-def by_leaf(grads, matrix, vector):
-    """Updates from functions of a leaf's gradients [step, ...], matrices and vectors."""
-    parts = []
-    for place, shape in LEAVES.values():
-        leaf = grads[:, place].reshape(-1, *shape)
-        made = (matrix if len(shape) == 2 else vector)(leaf)
-        parts.append(np.reshape(made, (len(grads), -1)))
-    return np.concatenate(parts, axis=1)
 
 
 @rule("Muon")
@@ -240,7 +251,10 @@ def muon(entry, eta, theta, grads):
 
 @rule("GaLore")
 def galore(entry, eta, theta, grads):
-    """Zhao et al. (2024), Algorithm 2: Adam on P' G (G P for wide matrices)."""
+    """Zhao et al. (2024), Algorithm 2: Adam on P' G, on G P for wide matrices.
+
+    As Optax has it: the authors project the shorter side away, not the longer.
+    """
 
     def adam(gs):
         return -eta * ema(0.9, gs) / (np.sqrt(ema(0.999, gs**2)) + 1e-8)
@@ -283,30 +297,36 @@ def shampoo(entry, eta, theta, grads):
     return by_leaf(grads, matrix, vector)
 
 
+def quasi_newton(grads, places, memory):
+    """H g at the last of these places: Nocedal & Wright (2006), 7.17 and gamma of 7.20."""
+    if len(grads) == 1:
+        return min(1.0, 1 / np.linalg.norm(grads[0])) * grads[0]
+    moves, changes = np.diff(places, axis=0), np.diff(grads, axis=0)
+    eye = np.eye(len(grads[0]))
+    h = moves[-1] @ changes[-1] / (changes[-1] @ changes[-1]) * eye
+    for s, y in zip(moves[-memory:], changes[-memory:], strict=True):
+        v = eye - np.outer(y, s) / (y @ s)
+        h = v.T @ h @ v + np.outer(s, s) / (y @ s)
+    return h @ grads[-1]
+
+
 @rule("LBFGS")
 def lbfgs(entry, eta, theta, grads):
-    """Nocedal & Wright (2006), equation 7.17 and gamma of 7.20, by dense matrices."""
-    old, out, pairs = None, [], []
-    for g in grads:
-        if old is None:
-            out.append(-eta * min(1.0, 1 / np.linalg.norm(g)) * g)
-        else:
-            s, y = theta - old[0], g - old[1]
-            pairs.append((s, y))
-            h = s @ y / (y @ y) * np.eye(len(theta))
-            for s, y in pairs:
-                v = np.eye(len(theta)) - np.outer(y, s) / (y @ s)
-                h = v.T @ h @ v + np.outer(s, s) / (y @ s)
-            out.append(-eta * h @ g)
-        old = theta, g
-        theta = theta + out[-1]
+    places, out = [theta], []
+    for t in range(1, len(grads) + 1):
+        out.append(-eta * quasi_newton(grads[:t], places, entry.memory_size))
+        places.append(places[-1] + out[-1])
     return np.array(out)
 
 
 @rule("Sophia")
 def sophia(entry, eta, theta, grads):
-    """Liu et al. (2023), Algorithm 3; the Hessian, here I, is known a step later."""
-    h = np.array([0.0, *[1 - entry.b2] * (len(grads) - 1)])[:, None]
+    """Liu et al. (2023), Algorithm 3, the Hessian diagonal CURVATURE every ten steps.
+
+    As Optax has it: m is bias corrected, and an estimate serves from the next step on.
+    """
+    known = np.ceil(np.arange(len(grads)) / 10)[:, None]
+    h = CURVATURE * (1 - entry.b2**known)
     step = ema(entry.b1, grads) / np.maximum(entry.gamma * h, entry.eps)
     return -eta * np.clip(step, -1, 1)
 
@@ -351,9 +371,9 @@ def mechanic(entry, eta, theta, grads):
 
 @rule("SAM")
 def sam(entry, eta, theta, grads):
-    """Foret et al. (2021), Algorithm 1, where the Hessian is I."""
+    """Foret et al. (2021), Algorithm 1, where the Hessian is CURVATURE I."""
     lengths = np.linalg.norm(grads, axis=1, keepdims=True)
-    return -eta * (grads + entry.rho * grads / lengths)
+    return -eta * (grads + CURVATURE * entry.rho * grads / lengths)
 
 
 def schedule_free(entry, theta, steps):

@@ -68,12 +68,12 @@ def test_drawing_sees_stored_arrays_only(name, tmp_path, monkeypatch):
     """The same figure from thinned records, with training out of reach."""
     monkeypatch.chdir(tmp_path)
     cli.main(f"experiments.{name}", ["--preset", "smoke", "--quiet", "--publish"])
-    from study import figures, reporting, sweep
+    from study import figures, sweep
 
     monkeypatch.delattr(sweep, "run_cell")
     smoke = MODULES[name].PRESETS["smoke"]
     for folder in (cli.run_folder(name, smoke), cli.ROOT / name):
-        found = reporting.Results(smoke, folder)
+        found = cli.results_of(MODULES[name], smoke, folder)
         with figures.style():
             drawn = MODULES[name].draw(found)
         assert "figure" in drawn

@@ -121,14 +121,13 @@ def test_an_update_looks_like_its_gradient_and_state_is_stable(optimizer, dtype)
         del params["b"]["d"]  # it has no row or column for a scalar
 
     def two_steps(params):
-        loss = lambda p: optax.tree.vdot(p, params)  # noqa: E731
+        loss = lambda p: jnp.asarray(optax.tree.vdot(p, params))  # noqa: E731
         one = lambda: jax.tree.map(lambda g: g[None], params)  # noqa: E731
         seen = train.Seen(params, loss(params), params, loss, one)
         states = [optimizer.build(RATE).init(params)]
         for _ in range(2):
-            update, after = train.apply(optimizer, RATE, seen, states[-1])
-            states.append(after)
-        return update, states
+            states.append(train.apply(optimizer, RATE, seen, states[-1])[1])
+        return train.apply(optimizer, RATE, seen, states[-1])[0], states
 
     update, states = jax.eval_shape(two_steps, params)
     shape = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731

@@ -1,6 +1,7 @@
 """The traps of Optax's zoo, one test each, and that the catalogue has all of it."""
 
 import inspect
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -160,7 +161,7 @@ def test_10_what_is_evaluated_is_what_the_rule_returns(name):
 
     data = jax.tree.map(jnp.asarray, problem.data())
     keys = train.keys(jnp.asarray(0, jnp.int32))
-    params = problem.init(keys.init)
+    params: Any = problem.init(keys.init)
     if name == "Lookahead":
         rule = optax.lookahead(optax.sgd(rate), 5, 0.5)
         params = optax.LookaheadParams.init_synced(params)
@@ -171,7 +172,7 @@ def test_10_what_is_evaluated_is_what_the_rule_returns(name):
         batch = problem.sample(data, jax.random.fold_in(keys.data, t))
         at = params.fast if name == "Lookahead" else params
         update, state = rule.update(jax.grad(problem.loss)(at, batch), state, params)
-        params = optax.apply_updates(params, update)
+        params = optax.apply_updates(params, update)  # type: ignore[arg-type]
     if name == "Lookahead":
         shown, trained = params.slow, params.fast
     else:
