@@ -130,7 +130,7 @@ PRESETS = {
     "smoke": dataclasses.replace(
         DEFAULT,
         optimizers=(optimizers.SGD(), optimizers.Adam()),
-        trained=(optimizers.SGD(),),
+        trained=(optimizers.SGD(), optimizers.Adam()),
         digits=Digits(depth=0, batch_size=8),
         quadratic=NoisyQuadratic(dim=4),
         rotated=NoisyQuadratic(dim=4, rotation="random"),
@@ -322,6 +322,9 @@ def _scales(problem: Problem) -> Any:
 def condense(dataset: xr.Dataset) -> xr.Dataset:
     """Training at the rate selected for each condition and draw; open loop as it is.
 
+    Open loop has `turn` and `gradient_turn` [rule, kind, dose, sigma], a dose being a
+    draw of factors.
+
     `final` [optimizer, condition, draw, seed] is what is reported, on the reported seeds;
     `selected_rate`, `at_edge` and `diverged_share` (of reported runs at that rate) are
     over [optimizer, condition, draw].
@@ -329,7 +332,8 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
     import xarray as xr
 
     if "learning_rate" not in dataset.dims:
-        return dataset
+        # More optimizers and draws than train: axes of their own.
+        return dataset.rename(optimizer="rule", draw="dose")
     reported = dataset.attrs["reported_seeds"]
     order = ("optimizer", "condition", "learning_rate", "seed")
 
@@ -359,7 +363,7 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
             "at_edge": (over, edge),
             "diverged_share": (over, diverged),
         },
-        {name: dataset[name] for name in over[:2]},
+        {name: dataset[name] for name in over[:2]} | {"draw": np.arange(shape[2])},
         dataset.attrs,
     )
 
@@ -368,9 +372,9 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def turned(results: Results, name: str, kind: str, sigma: float) -> np.ndarray:
-    """Degrees by which an optimizer's update turns [draw]."""
+    """Degrees by which an optimizer's update turns [dose]."""
     records = results.selected(results.experiment.problem)
-    at = records.sel(optimizer=name, kind=kind, sigma=sigma)
+    at = records.sel(rule=name, kind=kind, sigma=sigma)
     return np.degrees(at.turn.values)
 
 
@@ -379,7 +383,7 @@ def _turn(name: str, kind: str, sigma: float) -> Callable[[Results], Estimate]:
 
 
 def _follows(results: Results) -> Estimate:
-    sgd = results.selected(results.experiment.problem).sel(optimizer="SGD")
+    sgd = results.selected(results.experiment.problem).sel(rule="SGD")
     worst = float(np.degrees(np.abs(sgd.turn - sgd.gradient_turn).max()))
     return Estimate(worst, worst, worst, int(sgd.turn.size))
 
@@ -484,14 +488,12 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
     experiment = results.experiment
     records = results.selected(experiment.problem)
     for optimizer in experiment.optimizers:
-        at = records.sel(optimizer=str(optimizer))
+        at = records.sel(rule=str(optimizer))
         for kind in records.kind.values:
             row = {"problem": str(experiment.problem), "optimizer": str(optimizer)}
             for sigma in records.sigma.values:
-                value = statistics.bootstrap(
-                    np.degrees(at.turn.sel(kind=kind, sigma=sigma))
-                )
-                row |= {"condition": kind, f"degrees_at_{sigma:g}": value.value}
+                turn = np.degrees(at.turn.sel(kind=kind, sigma=sigma).median())
+                row |= {"condition": kind, f"degrees_at_{sigma:g}": float(turn)}
             yield row
     for problem in experiment.problems[1:]:
         dataset = results.selected(problem)
@@ -536,12 +538,12 @@ def _draw_turns(results: Results) -> Figure:
     looks = figures.look(shown)
     for panel, letter, (kind, title) in zip(axes[0], "abc", TITLES.items(), strict=True):
         degrees = np.degrees(records.turn.sel(kind=kind))
-        for name in records.optimizer.values:
+        for name in records.rule.values:
             if name not in looks:
-                values = degrees.sel(optimizer=name).median("draw")
+                values = degrees.sel(rule=name).median("dose")
                 panel.plot(records.sigma, values, color="#cccccc", lw=0.6, zorder=1)
         for place, (name, look) in enumerate(looks.items()):
-            values = degrees.sel(optimizer=name).transpose("draw", "sigma").values
+            values = degrees.sel(rule=name).transpose("dose", "sigma").values
             figures.curve(panel, records.sigma.values, values, look, place)
         panel.set_title(f"{letter}  {title}")
         panel.set(xlabel=r"Spread $\sigma$ of the log factors", ylim=(-3, 93))

@@ -17,9 +17,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'Adam'?`, or the names there are when none is near."""
     known = list(known)
     lowered = {other.lower(): other for other in known}
-    near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
-    if near:
-        return f"; did you mean {lowered[near[0]]!r}?"
+    near = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)
+    if near:  # letters out of order are the likeliest slip
+        slips = [other for other in near if sorted(other) == sorted(name.lower())]
+        return f"; did you mean {lowered[(slips or near)[0]]!r}?"
     return f"; known: {', '.join(known)}"
 
 

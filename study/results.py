@@ -219,9 +219,11 @@ def stack_problems(datasets: dict[str, xr.Dataset]) -> xr.Dataset:
         for name, dataset in datasets.items()
     ]
     shared = _stack([part.drop_dims(_unused(part)) for part in parts], "problem")
-    return shared.assign(
-        {name: array.reset_coords(drop=True) for name, array in own.items()}
-    )
+    arrays = [array.reset_coords(drop=True) for array in own.values()]
+    shared, *arrays = xr.align(shared, *arrays, join="exact")  # lose nothing
+    # With nothing shared there is no axis, but still the problems' names.
+    named = shared.assign_coords(problem=list(datasets))
+    return named.assign(dict(zip(own, arrays, strict=True)))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -232,7 +232,7 @@ def momentum_rmsprop(entry, eta, theta, grads):
 
 @rule("ACProp")
 def acprop(entry, eta, theta, grads):
-    """Zhuang et al. (2021), Algorithm 2, centred on m_(t-1), eps_root inside s."""
+    """Zhuang et al. (2021), Algorithm 2; centred on m_(t-1), eps_root in s, as in Optax."""
     m, s, out = 0 * theta, 0 * theta, []
     for t, g in enumerate(grads):
         scale = np.sqrt(s / (1 - entry.b2**t)) + entry.eps if t else 1 + entry.eps
@@ -269,7 +269,8 @@ def msvag(entry, eta, theta, grads):
         weights = entry.decay ** np.arange(t + 1)
         rho = np.sum((weights / weights.sum()) ** 2)
         s = (v[t] - m[t] ** 2) / (1 - rho) if t else 0 * theta
-        out.append(-eta * m[t] ** 3 / (m[t] ** 2 + rho * s))
+        total = m[t] ** 2 + rho * s
+        out.append(-eta * m[t] ** 3 / np.where(total == 0, 1, total))
     return np.array(out)
 
 
@@ -373,7 +374,7 @@ def yogi(entry, eta, theta, grads):
 
 @rule("Adan")
 def adan(entry, eta, theta, grads):
-    """Xie et al. (2022), Algorithm 1, decays written as what is kept."""
+    """Xie et al. (2022), Algorithm 1, decays as what is kept; bias corrected, as Optax."""
     change = np.diff(grads, axis=0, prepend=grads[:1])
     n = ema(entry.b3, (grads + (1 - entry.b2) * change) ** 2)
     step = ema(entry.b1, grads) + (1 - entry.b2) * ema(entry.b2, change)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-import golden_trees  # noqa: F401  (registers its rules)
+import golden_steps  # noqa: F401  (registers its rules)
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,10 +20,11 @@ THETA = RANDOM.normal(size=16)
 THETA[LEAVES["bias"][0]] = 0  # a leaf without a length
 SIZES = np.geomspace(0.1, 3, STEPS)[:, None]  # shorter and longer than every limit
 GRADS = SIZES * (THETA + RANDOM.normal(size=(STEPS, 16)))
+GRADS[:, 12] = 0  # an element without a gradient
 COMPARED = [o for o in EVERY_OPTIMIZER if not isinstance(o, LBFGSLineSearch)]
 
 # In float32 Optax has: singular vectors, powers of t, roots of t.
-LOOSE = {"GaLore": 1e-5, "Adafactor": 1e-7, "MADGRAD": 1e-7}
+LOOSE = {"GaLore": 1e-6, "Adafactor": 1e-7, "MADGRAD": 1e-7}
 # On gradients that are not those of one convex loss, L-BFGS loses its digits.
 SHORT = {"LBFGS": 6}
 
@@ -90,14 +91,14 @@ def tree_of(vector):
     }
 
 
-def runner(entry):
+def runner(entry, shaped=tree_of):
     """Updates [step, element] of an entry on gradients [step, element]."""
     run = jax.jit(lambda s: streams.vector(streams.updates(entry, RATE, s)))
 
     def updates(grads):
         with jax.enable_x64(True):
             values, curvature = jnp.asarray(VALUES), jnp.asarray(CURVATURE)
-            stream = streams.Stream(tree_of(THETA), tree_of(grads), values, curvature)
+            stream = streams.Stream(shaped(THETA), shaped(grads), values, curvature)
             return np.asarray(run(stream))
 
     return updates
@@ -108,9 +109,9 @@ def expected(entry):
     return GOLDEN[type(entry).__name__](entry, RATE, THETA, GRADS[:steps])
 
 
-def agree(entry):
+def agree(entry, shaped=tree_of):
     right = expected(entry)
-    errors = np.linalg.norm(runner(entry)(GRADS)[: len(right)] - right, axis=1)
+    errors = np.linalg.norm(runner(entry, shaped)(GRADS)[: len(right)] - right, axis=1)
     limit = LOOSE.get(type(entry).__name__, 1e-10)
     return np.all(errors <= limit * np.linalg.norm(right, axis=1))
 
@@ -124,7 +125,9 @@ def test_first_updates_equal_the_papers(optimizer):
 def test_every_field_does_what_the_papers_say(optimizer):
     entry = changed(optimizer.without_noise())
     if entry != optimizer.without_noise():
-        assert agree(entry)
+        leaves = GOLDEN[type(entry).__name__].__module__ == "golden_trees"
+        # Where leaves do not matter, one alone compiles faster.
+        assert agree(entry, tree_of if leaves else jnp.asarray)
 
 
 @pytest.mark.parametrize("optimizer", COMPARED, ids=str)

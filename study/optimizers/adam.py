@@ -188,7 +188,7 @@ class RAdam(OfAverage):
     """Adam times r_t once the variance of 1 / sqrt(v) can be trusted, m until then. Both.
 
     Liu et al. (2020), arXiv:1908.03265. With b2 = 0.999 the first five steps are averaged
-    SGD, at the same learning rate.
+    SGD, at the same learning rate. The paper's threshold is 4.
     """
 
     label = "RAdam"
@@ -243,7 +243,8 @@ class Yogi(OfAverage):
     """Adam with v moved towards g^2 by (1 - b2) g^2 whatever its distance. Both.
 
     Zaheer et al. (2018), NeurIPS. Optax starts m and v at 1e-6, so that an element moves
-    before it has a gradient; bias correction multiplies that v_0 by 1000 at first.
+    before it has a gradient; bias correction, not the paper's, multiplies that v_0 by
+    1000 at first.
     """
 
     label = "Yogi"
@@ -282,7 +283,8 @@ class Yogi(OfAverage):
 class Adan(Optimizer):
     """u = -eta (m + (1 - b2) d) / (sqrt(n) + eps), d averaging g_t - g_(t-1). Both.
 
-    Xie et al. (2022), arXiv:2208.06677; n averages (g + (1 - b2)(g_t - g_(t-1)))^2.
+    Xie et al. (2022), arXiv:2208.06677; n averages (g + (1 - b2)(g_t - g_(t-1)))^2. Bias
+    correction is that of the authors' code, eps_root Optax's; the paper has neither.
     """
 
     label = "Adan"
@@ -313,7 +315,7 @@ class OptimisticAdam(Optimizer):
     """u = -eta ((alpha + beta) a_t - beta a_(t-1)), a_t the update of NAdam. Changes both.
 
     Daskalakis et al. (2018), arXiv:1711.00141; `optax.optimistic_adam_v2`, whose Adam is
-    Nesterov's by default.
+    Nesterov's by default. The first step takes a_1 for the update before it.
     """
 
     label = "Optimistic Adam"

@@ -207,6 +207,7 @@ class ACProp(OfGradient):
 
     Zhuang et al. (2021), arXiv:2110.05454, asynchronous and centred; the first step, with
     nothing to divide by, is SGD's. eps_root is added to s at every step, as in AdaBelief.
+    Optax centres g on the m before it; on the m with it steps were 1 / b1 times as long.
     """
 
     label = "ACProp"

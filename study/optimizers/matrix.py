@@ -22,7 +22,8 @@ class Muon(Optimizer):
     """u = -eta orth(m) for matrices, Nesterov Adam for the rest. Changes both.
 
     Jordan et al. (2024), kellerjordan.github.io/posts/muon. orth is five Newton-Schulz
-    steps towards U V' of m = U S V': singular values end between 0.7 and 1.2.
+    steps towards U V' of m = U S V': singular values end between 0.7 and 1.2. Optax
+    corrects the bias of the Nesterov average m, which the post does not.
     """
 
     label = "Muon"
@@ -53,7 +54,8 @@ class GaLore(Optimizer):
 
     Zhao et al. (2024), arXiv:2403.03507. The singular vectors are those of the gradient
     every 200 steps, computed in float32; vectors take plain Adam. Deviation: rank 4, for
-    Optax's 128 is more than small layers have.
+    Optax's 128 is more than small layers have. Optax takes the singular vectors of the
+    longer side, where the authors take those of the shorter.
     """
 
     label = "GaLore"
@@ -114,6 +116,7 @@ class LBFGS(Optimizer):
     Liu & Nocedal (1989), doi:10.1007/BF01589116, without line search: the learning rate
     scales the quasi-Newton step. Made for gradients without noise: on others its steps
     shrink until theta_t - theta_(t-1) has lost its digits, and with them the rotation.
+    Optax keeps pairs of negative curvature, so that H may be indefinite.
     """
 
     label = "L-BFGS"
@@ -188,7 +191,8 @@ class Sophia(OfAverage):
 
     Liu et al. (2023), arXiv:2305.14342. h comes from Hutchinson's estimator every ten
     steps; where m is large beside it the rule is sign descent. Optax's default weight
-    decay is 1e-4, here 0.
+    decay is 1e-4, here 0. Deviations of Optax: m is bias corrected, and an estimate serves
+    from the next step on, so the first update is a sign.
     """
 
     label = "Sophia"

@@ -110,7 +110,7 @@ class ErrorFeedbackSign(Optimizer):
     EF-signSGD with momentum: Karimireddy et al. (2019), arXiv:1901.09847, and Zheng et al.
     (2019), arXiv:1905.10936: g' is the momentum sum. What a sign step leaves out is added
     to the next gradient, so that nothing of the sum is lost. One scale for the whole
-    vector, where they take one per layer.
+    vector, where they take one per layer; Zheng's momentum is Nesterov's.
     """
 
     label = "EF sign momentum"
@@ -144,7 +144,8 @@ class Rprop(OfGradient):
 
     Riedmiller & Braun (1993), doi:10.1109/ICNN.1993.298623. The learning rate is the
     first s, and soon forgotten. Deviation of Optax 0.2.8: it returns the step before, and
-    0 where the sign has changed since, so the first update is 0.
+    0 where the sign has changed since, so the first update is 0. The paper undoes the last
+    step where the sign has changed.
     """
 
     label = "Rprop"

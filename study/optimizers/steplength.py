@@ -144,7 +144,8 @@ class DAdaptAdamW(OfAverage):
     """Adam times d, an estimate of the distance to the solution. Changes both.
 
     Defazio & Mishchenko (2023), arXiv:2301.07733. The learning rate is 1 by design. The
-    estimate divides by sqrt(v) + eps from v = 0 on, so that eps cannot be 0.
+    estimate divides by sqrt(v) + eps from v = 0 on, so that eps cannot be 0. Optax always
+    corrects the bias of m and v, an option in the authors' code.
     """
 
     label = "D-Adapt AdamW"
@@ -183,7 +184,8 @@ class Prodigy(OfAverage):
     """Adam times d, an estimate of the distance to the solution. Changes both.
 
     Mishchenko & Defazio (2023), arXiv:2306.06101. The learning rate is 1 by design. One
-    d couples all elements: the direction is Adam's, the length is not.
+    d couples all elements: the direction is Adam's, the length is not. Optax always
+    corrects the bias of m and v, an option in the authors' code.
     """
 
     label = "Prodigy"

@@ -172,7 +172,7 @@ class ScheduleFreeAdamW(Optimizer):
 
     Defazio et al. (2024), arXiv:2405.15682: Adam without an average of gradients inside
     the schedule-free scheme. What is trained is the interpolation; what is evaluated is
-    the mean.
+    the mean. Iterates weigh alike; the authors' first code weighed them by 1 - b2^t.
     """
 
     label = "Schedule-free AdamW"
@@ -233,7 +233,7 @@ class DPSGD(OfGradient):
     l2_norm_clip: float = 1.0
     """Longest gradient of an example."""
     noise_multiplier: float = 0.1
-    """Standard deviation of the noise over the clip."""
+    """Standard deviation, over the clip, of the noise on the sum of the examples."""
     seed: int = 0
     """Of the noise."""
 
