@@ -120,22 +120,15 @@ def run_cell(
 
         found = np.asarray(jax.jit(jax.vmap(updates))(many))
         params = jax.eval_shape(problem.init, jax.random.key(0))
-        state = jax.eval_shape(optimizer.build(rate).init, params)
-    sizes = trees.sizes(params)
-    dataset = xr.Dataset(
-        {"updates": (("seed", "step", "element"), found)},
-        {"step": watched.astype(np.int32)},
-        {
-            "problem": str(problem),
-            "optimizer": str(optimizer),
-            "dtype": problem.dtype,
-            "leaves": " ".join(trees.names(params)),
-            "sizes": np.asarray(sizes, np.int32),
-        },
-    )
-    bytes_ = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    spent = time.perf_counter() - begun
-    return dataset, sweep.Cost(0.0, spent, experiment.seeds, 1, sum(sizes), bytes_)
+        dataset = xr.Dataset(
+            {"updates": (("seed", "step", "element"), found)},
+            {"step": watched.astype(np.int32)},
+            {
+                "leaves": " ".join(trees.names(params)),
+                "sizes": np.asarray(trees.sizes(params), np.int32),
+            },
+        )
+        return sweep.finish(dataset, problem, optimizer, begun, experiment.seeds)
 
 
 @functools.lru_cache(maxsize=1)

@@ -24,7 +24,6 @@ Cost.       Five minutes on two CPU cores, half of it compilation.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -154,8 +153,6 @@ def run_cell(
     progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[xr.Dataset, Cost]:
     """One optimizer, all kinds and sigmas side by side."""
-    import jax
-
     from study import devices, sweep
 
     begun = time.perf_counter()
@@ -164,159 +161,67 @@ def run_cell(
         dataset, runs = (_turns if open_loop else _trainings)(
             experiment, problem, optimizer
         )
-        params = jax.eval_shape(problem.init, jax.random.key(0))
-        state = jax.eval_shape(optimizer.build(1.0).init, params)
-    dataset.attrs |= {
-        "problem": str(problem),
-        "optimizer": str(optimizer),
-        "dtype": problem.dtype,
-    }
-    size = sum(leaf.size for leaf in jax.tree.leaves(params))
-    bytes_ = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    spent = time.perf_counter() - begun
-    return dataset, sweep.Cost(0.0, spent, runs, runs, size, bytes_)
+        return sweep.finish(dataset, problem, optimizer, begun, runs)
 
 
 def _turns(
     experiment: RescaleElements, problem: Problem, optimizer: Optimizer
 ) -> tuple[xr.Dataset, int]:
     """Angles between updates on g and on D g [kind, draw, sigma]."""
-    import jax
-    import jax.numpy as jnp
     import xarray as xr
 
-    from study import rescaling, streams, trees
+    from study import rescaling
 
-    stream, logs = _stream(problem, experiment.stream, experiment.draws)
     rate = 1.0 if optimizer.own_rate else 0.01
-    sigmas = jnp.asarray(experiment.sigmas, jnp.float32)
-
-    def updates(log: Any, sigma: Any) -> tuple[Any, Any]:
-        factors = rescaling.factors(log, sigma)
-        grads = jax.tree.map(lambda g, f: g * f[None], stream.grads, factors)
-        made = streams.updates(optimizer, rate, stream._replace(grads=grads))
-        return made, grads
-
-    def turn(log: Any, sigma: Any) -> tuple[Any, Any]:
-        plain, turned = updates(log, jnp.zeros_like(sigma)), updates(log, sigma)
-        late = lambda tree: jax.tree.map(lambda x: x[-10:], tree)  # noqa: E731
-        of_update, of_gradient = (
-            jax.vmap(trees.angle)(late(a), late(b))
-            for a, b in zip(plain, turned, strict=True)
-        )
-        return jnp.mean(of_update), jnp.mean(of_gradient)
-
-    over_sigmas = jax.vmap(turn, in_axes=(None, 0))
-    both = jax.jit(jax.vmap(jax.vmap(over_sigmas, (0, None)), (0, None)))
-    found, expected = both(logs, sigmas)
-    dims = ("kind", "draw", "sigma")
-    units = {"units": "radian"}
+    found, expected = rescaling.turns(
+        problem,
+        optimizer,
+        rate,
+        experiment.sigmas,
+        steps=experiment.stream,
+        draws=experiment.draws,
+    )
+    dims, units = ("kind", "draw", "sigma"), {"units": "radian"}
     dataset = xr.Dataset(
-        {
-            "turn": (dims, np.asarray(found), units),
-            "gradient_turn": (dims, np.asarray(expected), units),
-        },
+        {"turn": (dims, found, units), "gradient_turn": (dims, expected, units)},
         {"kind": list(rescaling.KINDS), "sigma": list(experiment.sigmas)},
     )
-    return dataset, int(np.prod(found.shape))
-
-
-@functools.lru_cache(maxsize=1)
-def _stream(problem: Problem, steps: int, draws: int) -> Any:
-    """A stream, and log factors [kind, draw]."""
-    import jax
-    import jax.numpy as jnp
-
-    from study import rescaling, streams
-
-    data = problem.data()
-    stream = streams.record(problem, optimizers.SGD(), 0.0, steps, 0, data)
-    stream = stream._replace(values=jnp.ones_like(stream.values))
-    scales = rescaling.gradient_scales(problem, data)
-    keys = jax.random.split(jax.random.key(1), draws)
-    kinds = [
-        jax.vmap(functools.partial(rescaling.log_factors, kind, scales))(keys)
-        for kind in rescaling.KINDS
-    ]
-    return stream, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kinds)
+    return dataset, found.size
 
 
 def _trainings(
     experiment: RescaleElements, problem: Problem, optimizer: Optimizer
 ) -> tuple[xr.Dataset, int]:
     """Evaluations after training [condition, learning_rate, seed]; draws in turn."""
-    import jax
-    import jax.numpy as jnp
     import xarray as xr
-
-    from study import devices, rescaling, train
-
-    by_run, replicated = devices.shardings()
-    each = experiment.seeds + experiment.selection_seeds
-    seeds = np.arange(experiment.trained_draws * each)
-    shape = (len(experiment.conditions), len(experiment.learning_rates), len(seeds))
-    data = jax.device_put(problem.data(), replicated)
-    scales = jax.device_put(_scales(problem), replicated)
-    kinds = np.asarray([rescaling.KINDS.index(kind) for kind, _ in experiment.conditions])
-    sigmas = np.asarray([sigma for _, sigma in experiment.conditions], np.float32)
-
-    def run(data: Any, scales: Any, condition: Any, rate: Any, seed: Any) -> Any:
-        keys = train.keys(seed)
-        params = problem.init(keys.init)
-        key = jax.random.fold_in(jax.random.key(2), seed // each)
-        drawn = [rescaling.log_factors(kind, scales, key) for kind in rescaling.KINDS]
-        chosen = jnp.asarray(kinds)[condition]
-        logs = jax.tree.map(lambda *x: jnp.stack(x)[chosen], *drawn)
-        factors = rescaling.factors(logs, jnp.asarray(sigmas)[condition])
-        told: Any = rescaling.RescaledGradient(problem, factors)
-        state = train.start(optimizer, rate, params, shadowed=False)
-        zero = jnp.asarray(0, jnp.int32)
-        steps = experiment.steps
-        state, _ = train.segment(
-            told, optimizer, (), steps, steps, data, rate, keys.data, state, zero
-        )
-        shown = optimizer.evaluated(state.optimizer, state.params)
-        return problem.evaluate(data, shown)
-
-    grid = np.meshgrid(
-        np.arange(shape[0], dtype=np.int32),
-        np.asarray(experiment.learning_rates, np.dtype(problem.dtype)),
-        seeds.astype(np.int32),
-        indexing="ij",
-    )
-    count = int(np.prod(shape))
-    short = -count % jax.local_device_count()
-    runs = [np.pad(axis.ravel(), (0, short), mode="edge") for axis in grid]
-    many = jax.jit(jax.vmap(run, in_axes=(None, None, 0, 0, 0)), out_shardings=by_run)
-    found = many(data, scales, *jax.device_put(runs, by_run))
-    dims = ("condition", "learning_rate", "seed")
-    variables = {
-        name: (dims, np.asarray(value)[:count].reshape(shape))
-        for name, value in found.items()
-        if name in (problem.selects, problem.reports)
-    }
-    coordinates = {
-        "condition": [f"{kind} {sigma:g}" for kind, sigma in experiment.conditions],
-        "learning_rate": list(experiment.learning_rates),
-        "seed": seeds.astype(np.int32),
-    }
-    dataset = xr.Dataset(variables, coordinates)
-    dataset.attrs |= {
-        "selects": problem.selects,
-        "reports": problem.reports,
-        "draws": experiment.trained_draws,
-        "reported_seeds": experiment.seeds,
-    }
-    return dataset, count
-
-
-@functools.lru_cache(maxsize=4)
-def _scales(problem: Problem) -> Any:
-    import jax
 
     from study import rescaling
 
-    return jax.jit(functools.partial(rescaling.gradient_scales, problem))(problem.data())
+    found = rescaling.trainings(
+        problem,
+        optimizer,
+        experiment.conditions,
+        experiment.learning_rates,
+        steps=experiment.steps,
+        draws=experiment.trained_draws,
+        each=experiment.seeds + experiment.selection_seeds,
+    )
+    dims = ("condition", "learning_rate", "seed")
+    names = {problem.selects, problem.reports}
+    dataset = xr.Dataset(
+        {name: (dims, found[name]) for name in sorted(map(str, names))},
+        {
+            "condition": [f"{kind} {sigma:g}" for kind, sigma in experiment.conditions],
+            "learning_rate": list(experiment.learning_rates),
+        },
+        {
+            "selects": problem.selects,
+            "reports": problem.reports,
+            "draws": experiment.trained_draws,
+            "reported_seeds": experiment.seeds,
+        },
+    )
+    return dataset, next(iter(found.values())).size
 
 
 def condense(dataset: xr.Dataset) -> xr.Dataset:

@@ -18,7 +18,7 @@ Cost.       Two minutes on two CPU cores, nearly all of it compilation.
     python -m experiments.symmetries             run, store, judge, draw
     python -m experiments.symmetries --draw      draw stored records again
 
-After PAPERS on scale-freeness (Zhuang et al. 2022, arXiv:2202.00089), rotation
+After work on scale-freeness (Zhuang et al. 2022, arXiv:2202.00089), rotation
 equivariance (Maes et al. 2025, arXiv:2410.19964) and layer rescaling (Neyshabur et al.
 2015, arXiv:1506.02617; Dinh et al. 2017, arXiv:1703.04933).
 """
@@ -108,7 +108,6 @@ def run_cell(
     progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[xr.Dataset, Cost]:
     """One optimizer at its own epsilon and at 0: on the stream, or on the network."""
-    import jax
     import xarray as xr
 
     from study import devices, sweep, symmetry
@@ -132,9 +131,6 @@ def run_cell(
                 stream = _stream(problem, experiment.steps, experiment.seed)
                 measured.append(symmetry.measure(rule, rate, stream, experiment.seed))
             progress(0.5)
-        key = jax.random.key(0)
-        params = jax.eval_shape(problem.init, key)
-        state = jax.eval_shape(optimizer.build(rate).init, params)
     dims = {
         "error": ("symmetry", "moment"),
         "angle": ("symmetry", "moment"),
@@ -156,16 +152,11 @@ def run_cell(
         "scale": symmetry.SCALES,
     }
     used = {"epsilon"} | {d for name in measured[0] for d in dims.get(name, ())}
-    attributes = {"problem": str(problem), "optimizer": str(optimizer), "dtype": "float64"}
-    dataset = xr.Dataset(
-        variables, {k: v for k, v in coordinates.items() if k in used}, attributes
-    )
+    dataset = xr.Dataset(variables, {k: v for k, v in coordinates.items() if k in used})
     if "angle" in dataset:
         dataset.angle.attrs["units"] = "radian"
-    size = sum(leaf.size for leaf in jax.tree.leaves(params))
-    bytes_ = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    spent = time.perf_counter() - begun
-    return dataset, sweep.Cost(0.0, spent, len(measured), 1, size, bytes_)
+    with devices.precision("float64"):
+        return sweep.finish(dataset, problem, optimizer, begun, len(measured))
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,16 +1,22 @@
 """Gradients whose elements are multiplied by factors: the dose, and a problem that has it.
 
 The loss and its values stay as they are; only what the optimizer is told of its slope
-changes. So what training gains or loses is due to the rescaling alone.
+changes. So what training gains or loses is due to the rescaling alone. `turns` measures
+what updates make of it in open loop, `trainings` what training does.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from study import devices, streams, train, trees
+from study.optimizers import SGD, Optimizer
 from study.problems import Problem
 from study.types import Array, Batch, Data, Key, Params, Scalar, Update
 
@@ -106,3 +112,114 @@ def _backward(factor: Array, slope: Array) -> tuple[Any, Any]:
 
 
 _told.defvjp(_forward, _backward)
+
+
+def turns(
+    problem: Problem,
+    optimizer: Optimizer,
+    learning_rate: float,
+    sigmas: Sequence[float],
+    *,
+    steps: int,
+    draws: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean angles [kind, draw, sigma], radians, over the last ten of `steps` updates.
+
+    Between the updates on g and on g with rescaled elements; and between the gradients
+    themselves.
+    """
+    stream, logs = _stream(problem, steps, draws)
+
+    def updates(log: Update, sigma: Array) -> tuple[Update, Update]:
+        multiplied = factors(log, sigma)
+        grads = jax.tree.map(lambda g, f: g * f[None], stream.grads, multiplied)
+        made = streams.updates(optimizer, learning_rate, stream._replace(grads=grads))
+        return made, grads
+
+    def turn(log: Update, sigma: Array) -> tuple[Array, Array]:
+        plain, turned = updates(log, jnp.zeros_like(sigma)), updates(log, sigma)
+        late = lambda tree: jax.tree.map(lambda x: x[-10:], tree)  # noqa: E731
+        of_update, of_gradient = (
+            jax.vmap(trees.angle)(late(a), late(b))
+            for a, b in zip(plain, turned, strict=True)
+        )
+        return jnp.mean(of_update), jnp.mean(of_gradient)
+
+    over_sigmas = jax.vmap(turn, in_axes=(None, 0))
+    both = jax.jit(jax.vmap(jax.vmap(over_sigmas, (0, None)), (0, None)))
+    found, expected = both(logs, jnp.asarray(sigmas, jnp.dtype(problem.dtype)))
+    return np.asarray(found), np.asarray(expected)
+
+
+@functools.lru_cache(maxsize=1)
+def _stream(problem: Problem, steps: int, draws: int) -> tuple[streams.Stream, Update]:
+    """The problem's gradients at its start, and log factors [kind, draw]."""
+    data = problem.data()
+    stream = streams.record(problem, SGD(), 0.0, steps, 0, data)
+    stream = stream._replace(values=jnp.ones_like(stream.values))
+    scales = gradient_scales(problem, data)
+    keys = jax.random.split(jax.random.key(1), draws)
+    kinds = [jax.vmap(functools.partial(log_factors, kind, scales))(keys) for kind in KINDS]
+    return stream, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kinds)
+
+
+def trainings(
+    problem: Problem,
+    optimizer: Optimizer,
+    conditions: Sequence[tuple[str, float]],
+    learning_rates: Sequence[float],
+    *,
+    steps: int,
+    draws: int,
+    each: int,
+) -> dict[str, np.ndarray]:
+    """Evaluations [condition, learning_rate, seed] after `steps` updates, by name.
+
+    Args:
+        problem: what is trained.
+        optimizer: by which rule.
+        conditions: kind and sigma of the factors.
+        learning_rates: the grid.
+        steps: updates.
+        draws: of the factors; seeds 0, ..., each - 1 have the first, and so on.
+        each: seeds of a draw.
+    """
+    by_run, replicated = devices.shardings()
+    shape = (len(conditions), len(learning_rates), draws * each)
+    data, scales = jax.device_put((problem.data(), _scales(problem)), replicated)
+    kinds = np.asarray([KINDS.index(kind) for kind, _ in conditions])
+    sigmas = np.asarray([sigma for _, sigma in conditions], np.dtype(problem.dtype))
+
+    def run(data: Data, scales: Update, condition: Array, rate: Array, seed: Array) -> Any:
+        keys = train.keys(seed)
+        params = problem.init(keys.init)
+        key = jax.random.fold_in(jax.random.key(2), seed // each)
+        drawn = [log_factors(kind, scales, key) for kind in KINDS]
+        chosen = jnp.asarray(kinds)[condition]
+        logs = jax.tree.map(lambda *x: jnp.stack(x)[chosen], *drawn)
+        multiplied = factors(logs, jnp.asarray(sigmas)[condition])
+        told: Any = RescaledGradient(problem, multiplied)
+        state = train.start(optimizer, rate, params, shadowed=False)
+        zero = jnp.asarray(0, jnp.int32)
+        state, _ = train.segment(
+            told, optimizer, (), steps, steps, data, rate, keys.data, state, zero
+        )
+        return problem.evaluate(data, optimizer.evaluated(state.optimizer, state.params))
+
+    grid = np.meshgrid(
+        np.arange(shape[0], dtype=np.int32),
+        np.asarray(learning_rates, np.dtype(problem.dtype)),
+        np.arange(shape[2], dtype=np.int32),
+        indexing="ij",
+    )
+    count = int(np.prod(shape))
+    short = -count % jax.local_device_count()
+    runs = [np.pad(axis.ravel(), (0, short), mode="edge") for axis in grid]
+    many = jax.jit(jax.vmap(run, in_axes=(None, None, 0, 0, 0)), out_shardings=by_run)
+    found = many(data, scales, *jax.device_put(runs, by_run))
+    return {name: np.asarray(x)[:count].reshape(shape) for name, x in found.items()}
+
+
+@functools.lru_cache(maxsize=4)
+def _scales(problem: Problem) -> Update:
+    return jax.jit(functools.partial(gradient_scales, problem))(problem.data())

@@ -292,7 +292,7 @@ def _decode(content: bytes, path: Path) -> xr.Dataset:
         dataset = xr.load_dataset(content, engine="scipy")
     except Exception:  # the reader raises whatever the damage leads it to
         raise UserError(f"{path} is not a readable record file") from None
-    return dataset.map(_native, keep_attrs=True)
+    return dataset.assign(dataset.map(_native, keep_attrs=True))
 
 
 def _native(array: xr.DataArray) -> xr.DataArray:

@@ -111,6 +111,26 @@ def run_cell(
     return dataset, Cost(compiled, spent, runs, shape.width, size, _bytes(state))
 
 
+def finish(
+    dataset: xr.Dataset, problem: Problem, optimizer: Optimizer, begun: float, runs: int
+) -> tuple[xr.Dataset, Cost]:
+    """A cell that was no sweep: its Dataset with the names it is stored under, its cost.
+
+    Args:
+        dataset: what was measured.
+        problem: of the cell.
+        optimizer: of the cell.
+        begun: when, by `time.perf_counter`; compilation counts as running.
+        runs: side by side.
+    """
+    params, _ = _start_shapes(problem)
+    state = jax.eval_shape(optimizer.build(1.0).init, params)
+    names = {"problem": str(problem), "optimizer": str(optimizer), "dtype": problem.dtype}
+    spent, size = time.perf_counter() - begun, sum(trees.sizes(params))
+    cost = Cost(0.0, spent, runs, runs, size, _bytes(state))
+    return dataset.assign_attrs(names), cost
+
+
 @functools.lru_cache(maxsize=8)
 def _starts(problem: Problem, seeds: tuple[int, ...]) -> tuple[Params, Any]:
     """theta_0 [seed, ...] and data keys [seed], the same for every optimizer."""

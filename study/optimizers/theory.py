@@ -2,7 +2,12 @@
 
 Feed a rule a stream of gradients, then the same stream transformed, and compare its two
 sequences of updates. `experiments.symmetries` measures each fact; what is stated is
-derived from the rule's formula.
+derived from the rule's formula, whose source the entry cites.
+
+The notions are those of scale-free rules (invariance to factors per element: Orabona & Pal
+2015, arXiv:1502.05744; Zhuang et al. 2022, arXiv:2202.00089), of rotation equivariance
+(Maes et al. 2025, arXiv:2410.19964) and of functions that keep when layers are rescaled
+(Neyshabur et al. 2015, arXiv:1506.02617; Dinh et al. 2017, arXiv:1703.04933).
 """
 
 from __future__ import annotations
