@@ -259,7 +259,7 @@ def spec_differences(
 
 
 def to_bytes(dataset: xr.Dataset, pack: bool = False) -> bytes:
-    """A netCDF-3 file; `pack` keeps 16 bits of angles and 32 of everything else."""
+    """A netCDF-3 file; `pack` keeps 16 bits of angles and 32 of all else but `exact`."""
     encoding: dict[str, dict[str, Any]] = {}
     for name, array in dataset.data_vars.items():
         if pack and array.attrs.get("units") == "radian":
@@ -268,7 +268,7 @@ def to_bytes(dataset: xr.Dataset, pack: bool = False) -> bytes:
                 "scale_factor": 1e-4,
                 "_FillValue": -32768,
             }
-        elif pack and array.dtype == np.float64:
+        elif pack and array.dtype == np.float64 and not array.attrs.get("exact"):
             encoding[str(name)] = {"dtype": "float32"}
     return bytes(
         dataset.to_netcdf(engine="scipy", format="NETCDF3_64BIT", encoding=encoding)

@@ -8,7 +8,7 @@ import pytest
 from helpers import EVERY_PROBLEM, SMALL_DIGITS, vector
 
 from study import data
-from study.problems import PROBLEMS, Digits, NoisyQuadratic, RandomGradient
+from study.problems import PROBLEMS, Digits, NoisyQuadratic, OneWeight, RandomGradient
 
 
 @pytest.mark.parametrize("problem", EVERY_PROBLEM, ids=str)
@@ -122,3 +122,20 @@ def test_depth_zero_is_softmax_regression(key):
 
 def fields(problem):
     return dataclasses.fields(problem)
+
+
+@pytest.mark.parametrize(
+    ("shape", "at", "slope"),
+    [
+        ("slope", 5.0, 1.0),
+        ("absolute", 0.3, -1.0),
+        ("absolute", 0.7, 1.0),
+        ("quadratic", 0.9, 2 * (0.9 - 0.437)),
+        ("huber", 0.9, 1.0),
+        ("huber", 0.447, 0.1),
+    ],
+)
+def test_one_weights_slopes_have_their_closed_form(shape, at, slope):
+    problem = OneWeight(shape=shape, curvature=2.0)
+    gradient = jax.grad(problem.loss)({"w": jnp.float32(at)}, ())
+    assert float(gradient["w"]) == pytest.approx(slope, rel=1e-4)

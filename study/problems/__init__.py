@@ -9,6 +9,7 @@ from study.problems.images import Digits
 from study.problems.quadratic import NoisyQuadratic
 from study.problems.toy import (
     GivenGradient,
+    OneWeight,
     RandomGradient,
     RandomLayer,
     ReluRegression,
@@ -19,6 +20,7 @@ __all__ = [
     "Digits",
     "GivenGradient",
     "NoisyQuadratic",
+    "OneWeight",
     "Problem",
     "RandomGradient",
     "RandomLayer",

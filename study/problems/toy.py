@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from study.problems.base import PROBLEMS, Problem
 
@@ -223,3 +223,71 @@ class ReluRegression(Problem):
     def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
         """The objective on all samples."""
         return {"objective": self.loss(params, data)}
+
+
+@PROBLEMS.register
+@dataclasses.dataclass(frozen=True)
+class OneWeight(Problem):
+    """A loss of one weight w with its optimum w*, r = w - w*.
+
+    `slope`: r itself, whose gradient is 1 everywhere and knows no optimum. `absolute`:
+    |r|. `quadratic`: curvature r^2 / 2. `huber`: r^2 / (2 delta) up to |r| = delta, then
+    |r| - delta / 2.
+    """
+
+    label = "One weight"
+    selects = "distance"
+    reports = "distance"
+
+    shape: Literal["slope", "absolute", "quadratic", "huber"] = "slope"
+    """Of the loss."""
+    start: float = 0.833
+    """Of w."""
+    optimum: float = 0.437
+    """W*."""
+    curvature: float = 1.0
+    """Of the quadratic."""
+    delta: float = 0.1
+    """Where Huber's loss becomes straight."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        for field in ("curvature", "delta"):
+            if not getattr(self, field) > 0:
+                self.refuse(field, "positive")
+
+    def init(self, key: Key) -> Params:
+        """{w []}, the start."""
+        import jax.numpy as jnp
+
+        del key
+        return {"w": jnp.asarray(self.start, self.dtype)}
+
+    def sample(self, data: Data, key: Key) -> Batch:
+        """Nothing: there is no noise."""
+        del data, key
+        return ()
+
+    def loss(self, params: Params, batch: Batch) -> Array:
+        """The loss of this shape."""
+        import jax.numpy as jnp
+        import optax
+
+        del batch
+        w, optimum = params["w"], jnp.asarray(self.optimum, self.dtype)
+        if self.shape == "slope":
+            return w - optimum
+        if self.shape == "absolute":
+            return jnp.abs(w - optimum)
+        if self.shape == "quadratic":
+            return jnp.asarray(self.curvature / 2, self.dtype) * (w - optimum) ** 2
+        delta = jnp.asarray(self.delta, self.dtype)
+        return optax.huber_loss(w, optimum, delta=delta) / delta
+
+    def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
+        """The distance |w - w*|."""
+        import jax.numpy as jnp
+
+        del data
+        return {"distance": jnp.abs(params["w"] - jnp.asarray(self.optimum, self.dtype))}
