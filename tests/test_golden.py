@@ -11,8 +11,17 @@ from golden import CURVATURE, GOLDEN, LEAVES, VALUES
 from golden_trees import quasi_newton
 from helpers import EVERY_OPTIMIZER
 
-from study import streams
-from study.optimizers import OPTIMIZERS, LBFGSLineSearch
+from study import streams, symmetry
+from study.optimizers import (
+    OPTIMIZERS,
+    DAdaptAdamW,
+    DoG,
+    DoWG,
+    LBFGSLineSearch,
+    NormalisedGD,
+    Prodigy,
+    ScheduleFreeAdamW,
+)
 
 RATE, STEPS = 0.05, len(VALUES)
 RANDOM = np.random.default_rng(7)
@@ -195,3 +204,28 @@ def test_dpsgd_clips_each_example_and_shares_the_noise_among_them():
     np.testing.assert_allclose(quiet, clipped.mean(0), rtol=1e-10)
     stated = RATE * entry.noise_multiplier * entry.l2_norm_clip / STEPS
     assert np.std(loud - quiet) == pytest.approx(stated, rel=0.5)
+
+
+# Rules that see neither leaves nor losses, so that any vector will do.
+FLOORED = [
+    o
+    for o in COMPARED
+    if type(o).__module__.endswith(("adam", "elementwise"))
+    or isinstance(o, NormalisedGD | ScheduleFreeAdamW | DoG | DoWG | DAdaptAdamW | Prodigy)
+]
+
+
+@pytest.mark.parametrize("optimizer", FLOORED, ids=str)
+def test_stated_floors_follow_from_the_papers(optimizer):
+    """`Theory.floor` as defined there, of the golden rule, within the factor 2 claimed."""
+    rate, theta = 1.0 if optimizer.own_rate else 0.01, np.ones(60)
+    lengths = []
+    for scale in symmetry.SCALES:
+        grads = np.full((40, 60), scale)
+        last = GOLDEN[type(optimizer).__name__](optimizer, rate, theta, grads)[-1]
+        lengths.append(np.linalg.norm(last))
+    floor, stated = symmetry.find_floor(np.array(lengths))[0], optimizer.theory.floor
+    if np.isnan(stated):
+        assert np.isnan(floor)
+    else:
+        assert 0.5 < floor / stated < 2
