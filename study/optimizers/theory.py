@@ -59,7 +59,8 @@ class Theory:
             are rescaled so that it starts the same.
         floor: size s of every element of a constant gradient (60 elements in leaves of 48
             and 12, 40 steps at learning rate 0.01, 1 for an `own_rate`) at which the update
-            is half as long as for large s; 0 if it never is, NaN if the update grows with s (no plateau).
+            is half as long as for large s; 0 if it never is, NaN if the update grows with s
+            (no plateau).
         epsilon: what sets the floor.
     """
 
