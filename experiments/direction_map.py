@@ -148,31 +148,47 @@ def _streams(
 def condense(dataset: xr.Dataset) -> xr.Dataset:
     """Angles between any two optimizers' updates, means over steps, in radians.
 
-    `between` [seed, optimizer, other] and `between_by_leaf` [optimizer, other, leaf], the
-    median over seeds; NaN where one of the two does not move.
+    `between` [seed, pair] and `between_by_leaf` [leaf, pair], the median over seeds; NaN
+    where one of the two does not move. Pairs are in the order of SciPy's `squareform`, the
+    upper triangle row by row; `matrix` spreads them out again.
     """
     import xarray as xr
 
     updates = dataset["updates"].transpose("seed", "step", "optimizer", "element").values
     ends = np.cumsum(np.atleast_1d(dataset.attrs["sizes"]))
     parts = np.split(updates, ends[:-1], axis=-1)
-    names = dataset.optimizer.values
-    pair, units = ("optimizer", "other"), {"units": "radian"}
+    units = {"units": "radian"}
     whole = np.stack([_angles(run) for run in updates])
-    leaves = [np.stack([_angles(run) for run in part]) for part in parts]
-    by_leaf = xr.DataArray(np.stack(leaves, axis=-1), dims=("seed", *pair, "leaf"))
+    leaves = np.stack([np.stack([_angles(run) for run in part]) for part in parts])
+    by_leaf = xr.DataArray(leaves, dims=("leaf", "seed", "pair"))
+    coordinates = {
+        "optimizer": dataset.optimizer.values,
+        "leaf": dataset.attrs["leaves"].split(),
+    }
     return xr.Dataset(
         {
-            "between": (("seed", *pair), whole, units),
+            "between": (("seed", "pair"), whole, units),
             "between_by_leaf": by_leaf.median("seed").assign_attrs(units),
         },
-        {"optimizer": names, "other": names, "leaf": dataset.attrs["leaves"].split()},
+        coordinates,
         {"problem": dataset.attrs["problem"]},
     )
 
 
+def matrix(pairs: np.ndarray) -> np.ndarray:
+    """Angles [..., optimizer, other] of pairs [..., pair]; NaN for one that never moves."""
+    from scipy.spatial.distance import squareform
+
+    flat = pairs.reshape(-1, pairs.shape[-1])
+    square = np.stack([squareform(one, checks=False) for one in flat])
+    still = np.isnan(square).sum(-1) == square.shape[-1] - 1
+    rows, places = np.nonzero(still)
+    square[rows, places, places] = np.nan
+    return square.reshape(*pairs.shape[:-1], *square.shape[1:])
+
+
 def _angles(updates: np.ndarray) -> np.ndarray:
-    """Mean angles [optimizer, other] over steps of updates [step, optimizer, element]."""
+    """Mean angles [pair] over steps of updates [step, optimizer, element]."""
     total = np.zeros(updates.shape[1:2] * 2)
     for step in updates.astype(np.float64):
         largest = np.abs(step).max(-1, keepdims=True)
@@ -181,8 +197,7 @@ def _angles(updates: np.ndarray) -> np.ndarray:
             unit /= np.linalg.norm(unit, axis=-1, keepdims=True)
             cosine = np.clip(unit @ unit.T, -1, 1)
         total += np.arccos(cosine)
-    np.fill_diagonal(total, np.where(np.isnan(np.diagonal(total)), np.nan, 0.0))
-    return total / len(updates)
+    return total[np.triu_indices(len(total), 1)] / len(updates)
 
 
 # Verdicts ---------------------------------------------------------------------------------
@@ -191,13 +206,14 @@ def _angles(updates: np.ndarray) -> np.ndarray:
 def degrees(results: Results, one: str, other: str) -> np.ndarray:
     """Degrees between two optimizers' updates [seed]."""
     records = results.selected(results.experiment.problem)
-    return np.degrees(records.between.sel(optimizer=one, other=other).values)
+    places = [list(records.optimizer.values).index(name) for name in (one, other)]
+    return np.degrees(matrix(records.between.values))[:, *places]
 
 
 def _middle(results: Results) -> np.ndarray:
     """Degrees [optimizer, other], the median over seeds."""
     records = results.selected(results.experiment.problem)
-    return np.degrees(records.between.median("seed").values)
+    return np.degrees(matrix(records.between.median("seed").values))
 
 
 def _between(one: str, other: str) -> Callable[[Results], Estimate]:
@@ -248,7 +264,7 @@ PREDICTIONS = (
 
 
 def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One row for each optimizer: its family, nearest fellow, angles to all others."""
+    """One row for each optimizer: its family, nearest fellow, angle to the first."""
     del manifest
     records = results.selected(results.experiment.problem)
     between = _middle(results)
@@ -257,13 +273,13 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
     for i, name in enumerate(names):
         others = np.where(np.arange(len(names)) == i, np.nan, between[i])
         nearest = int(np.nanargmin(others)) if np.isfinite(others).any() else i
-        row = {
+        yield {
             "optimizer": name,
             "family": families.get(i, 0),
             "nearest": names[nearest],
             "degrees_to_nearest": others[nearest],
+            "degrees_to_first": between[i, 0],
         }
-        yield row | {f"to_{n}": between[i, j] for j, n in enumerate(names)}
 
 
 # Figures ----------------------------------------------------------------------------------
@@ -404,7 +420,7 @@ def _draw_leaves(results: Results) -> Figure:
     figure, axes = figures.panels(-(-len(leaves) // 3), 3, height=2.4)
     image: Any = None
     for panel, leaf in zip(axes.ravel(), leaves, strict=False):
-        values = np.degrees(records.between_by_leaf.sel(leaf=leaf).values)
+        values = np.degrees(matrix(records.between_by_leaf.sel(leaf=leaf).values))
         image = _heat(panel, values[np.ix_(order, order)])
         panel.set(xticks=(), yticks=(), title=str(leaf))
     for panel in axes.ravel()[len(leaves) :]:

@@ -227,8 +227,8 @@ def _trainings(
 def condense(dataset: xr.Dataset) -> xr.Dataset:
     """Training at the rate selected for each condition and draw; open loop as it is.
 
-    Open loop has `turn` and `gradient_turn` [rule, kind, dose, sigma], a dose being a
-    draw of factors.
+    Open loop has `turn` [rule, kind, dose, sigma], a dose being a draw of factors, and
+    `gradient_turn` [kind, dose, sigma], which is one for all rules.
 
     `final` [optimizer, condition, draw, seed] is what is reported, on the reported seeds;
     `selected_rate`, `at_edge` and `diverged_share` (of reported runs at that rate) are
@@ -238,7 +238,8 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
 
     if "learning_rate" not in dataset.dims:
         # More optimizers and draws than train: axes of their own.
-        return dataset.rename(optimizer="rule", draw="dose")
+        renamed = dataset.rename(optimizer="rule", draw="dose")
+        return renamed.assign(gradient_turn=renamed.gradient_turn.isel(rule=0, drop=True))
     reported = dataset.attrs["reported_seeds"]
     order = ("optimizer", "condition", "learning_rate", "seed")
 
@@ -388,35 +389,41 @@ PREDICTIONS = (
 
 
 def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One row for each optimizer and condition, open loop and training."""
+    """Degrees turned at the largest sigma, and what training ended at."""
     del manifest
     experiment = results.experiment
     records = results.selected(experiment.problem)
+    strongest = float(records.sigma.max())
     for optimizer in experiment.optimizers:
-        at = records.sel(rule=str(optimizer))
         for kind in records.kind.values:
-            row = {"problem": str(experiment.problem), "optimizer": str(optimizer)}
-            for sigma in records.sigma.values:
-                turn = np.degrees(at.turn.sel(kind=kind, sigma=sigma).median())
-                row |= {"condition": kind, f"degrees_at_{sigma:g}": float(turn)}
-            yield row
+            degrees = turned(results, str(optimizer), kind, strongest)
+            yield {
+                "problem": str(experiment.problem),
+                "optimizer": str(optimizer),
+                "condition": f"{kind} {strongest:g}",
+                "measured": "degrees",
+                **_estimated(degrees),
+            }
     for problem in experiment.problems[1:]:
         dataset = results.selected(problem)
         for name in dataset.optimizer.values:
             for condition in dataset.condition.values:
                 at = dataset.sel(optimizer=name, condition=condition)
-                estimate = statistics.bootstrap(at.final.values.ravel())
                 yield {
                     "problem": str(problem),
                     "optimizer": name,
                     "condition": condition,
-                    "final": estimate.value,
-                    "final_low": estimate.low,
-                    "final_high": estimate.high,
+                    "measured": problem.reports,
+                    **_estimated(at.final.values.ravel()),
                     "learning_rate": float(at.selected_rate.median()),
                     "at_edge": float(at.at_edge.mean()),
                     "diverged_share": float(at.diverged_share.mean()),
                 }
+
+
+def _estimated(values: np.ndarray) -> dict[str, float]:
+    estimate = statistics.bootstrap(values)
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
 # Figures ----------------------------------------------------------------------------------

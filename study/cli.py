@@ -178,12 +178,12 @@ def _draw(
 def _publish(module: ModuleType, target: Path, found: reporting.Results) -> list[Path]:
     """Copies what is worth committing: figures, tables, manifest, thinned records."""
     results.refuse_unwritable(target)
-    names = [CLAIMS, SUMMARY, results.MANIFEST]
-    names += [path.name for path in found.folder.glob("*.png")]
+    names = [CLAIMS, SUMMARY, *(path.name for path in found.folder.glob("*.png"))]
     for name in names:
         shutil.copyfile(found.folder / name, target / name)
+    results.publish_manifest(found.folder, target)
     reporting.publish(target, found, module.KEPT)
-    return [target / name for name in (*names, results.PUBLISHED)]
+    return [target / name for name in (*names, results.MANIFEST, results.PUBLISHED)]
 
 
 def _table(rows: Any) -> bytes:

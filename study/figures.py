@@ -44,7 +44,6 @@ STYLE = {
     "legend.fontsize": 7.5,
     "legend.frameon": False,
     "figure.dpi": 100,
-    "savefig.dpi": 130,
     "pdf.fonttype": 42,
     "svg.hashsalt": "study",
 }
@@ -255,14 +254,14 @@ def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
 
 
 def write(figure: Figure, kind: str) -> bytes:
-    """The figure as `png` (96 colours) or `pdf`, the same bytes for the same figure."""
+    """The figure as `png` (96 colours, at most 1,250 pixels wide) or `pdf`, the same bytes for the same figure."""
     from PIL import Image
 
     out = io.BytesIO()
     if kind != "png":
         figure.savefig(out, format=kind, metadata={"CreationDate": None})
         return out.getvalue()
-    figure.savefig(out, format="png")
+    figure.savefig(out, format="png", dpi=min(130, 1250 / figure.get_figwidth()))
     small = io.BytesIO()
     full = Image.open(out).convert("RGB")
     method = Image.Quantize.FASTOCTREE

@@ -133,6 +133,6 @@ def test_what_is_published_stays_small():
     folders = [path for path in (ROOT / "results").iterdir() if path.name != "runs"]
     assert set(names()) - {"speed"} <= {path.name for path in folders}
     for folder in folders:
-        assert sum(path.stat().st_size for path in folder.iterdir()) < 300_000, folder
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 200_000, folder
     files = [path for folder in folders for path in folder.iterdir()]
     assert sum(path.stat().st_size for path in files) < 8 * 2**20

@@ -44,7 +44,7 @@ def test_smoke_runs_stores_judges_draws_and_publishes(name, tmp_path, monkeypatc
         MODULES[name].PREDICTIONS
     )
     size = sum(path.stat().st_size for path in published.iterdir())
-    assert size < 300_000
+    assert size < 200_000
     assert not list(folder.rglob("*.tmp"))
 
     loaded = results.load(folder)
