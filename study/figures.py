@@ -254,7 +254,10 @@ def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
 
 
 def write(figure: Figure, kind: str) -> bytes:
-    """The figure as `png` (96 colours, at most 1,250 pixels wide) or `pdf`, the same bytes for the same figure."""
+    """The figure as `png` or `pdf`, the same bytes for the same figure.
+
+    A PNG has 96 colours and at most 1,250 pixels across, for git keeps every version.
+    """
     from PIL import Image
 
     out = io.BytesIO()
