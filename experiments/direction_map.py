@@ -161,16 +161,12 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
     whole = np.stack([_angles(run) for run in updates])
     leaves = np.stack([np.stack([_angles(run) for run in part]) for part in parts])
     by_leaf = xr.DataArray(leaves, dims=("leaf", "seed", "pair"))
-    coordinates = {
-        "optimizer": dataset.optimizer.values,
-        "leaf": dataset.attrs["leaves"].split(),
-    }
     return xr.Dataset(
         {
             "between": (("seed", "pair"), whole, units),
             "between_by_leaf": by_leaf.median("seed").assign_attrs(units),
         },
-        coordinates,
+        {"leaf": dataset.attrs["leaves"].split()},
         {"problem": dataset.attrs["problem"]},
     )
 
@@ -206,7 +202,10 @@ def _angles(updates: np.ndarray) -> np.ndarray:
 def degrees(results: Results, one: str, other: str) -> np.ndarray:
     """Degrees between two optimizers' updates [seed]."""
     records = results.selected(results.experiment.problem)
-    places = [list(records.optimizer.values).index(name) for name in (one, other)]
+    names = [str(optimizer) for optimizer in results.experiment.optimizers]
+    if missing := {one, other} - set(names):
+        raise KeyError(missing.pop())
+    places = [names.index(name) for name in (one, other)]
     return np.degrees(matrix(records.between.values))[:, *places]
 
 
@@ -266,9 +265,8 @@ PREDICTIONS = (
 def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """One row for each optimizer: its family, nearest fellow, angle to the first."""
     del manifest
-    records = results.selected(results.experiment.problem)
     between = _middle(results)
-    names = records.optimizer.values
+    names = [str(optimizer) for optimizer in results.experiment.optimizers]
     families = dict(zip(*_families(between), strict=True))
     for i, name in enumerate(names):
         others = np.where(np.arange(len(names)) == i, np.nan, between[i])
