@@ -83,9 +83,17 @@ class RescaledGradient(NamedTuple):
     problem: Problem
     factors: Update
 
-    def sample(self, data: Data, key: Key) -> Batch:
+    def batch(self, data: Data, key: Key, t: Array) -> Batch:
         """The problem's."""
-        return self.problem.sample(data, key)
+        return self.problem.batch(data, key, t)
+
+    def slope(self, params: Params, batch: Batch) -> tuple[Array, Update]:
+        """The problem's loss, and its gradient multiplied in the wider of both types."""
+
+        def told(grad: Update) -> Update:
+            return jax.tree.map(lambda g, f: (g * f).astype(g.dtype), grad, self.factors)
+
+        return self.problem.slope(params, batch, told)
 
     def examples(self, batch: Batch) -> Batch:
         """The problem's."""
@@ -108,7 +116,7 @@ def _forward(x: Array, factor: Array) -> tuple[Array, Array]:
 
 
 def _backward(factor: Array, slope: Array) -> tuple[Any, Any]:
-    return slope * factor, None
+    return (slope * factor).astype(slope.dtype), None
 
 
 _told.defvjp(_forward, _backward)

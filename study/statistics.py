@@ -98,6 +98,38 @@ def paired(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Estimate:
     return bootstrap(a - b, seed)
 
 
+def mean(values: np.ndarray) -> Estimate:
+    """The mean over units [unit] with Student's t interval; not finite if one is not."""
+    from scipy import stats
+
+    values = np.asarray(values, np.float64).ravel()
+    middle = float(values.mean())
+    if len(values) < 2 or not np.isfinite(middle):
+        return Estimate(middle, middle, middle, len(values))
+    reach = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values)
+    return Estimate(middle, float(middle - reach), float(middle + reach), len(values))
+
+
+def time_to_target(values: np.ndarray, times: np.ndarray, target: float) -> np.ndarray:
+    """When each run first comes to the target or below, inf for one that never does.
+
+    A run that never arrives is censored at the last time: it is as long as that or
+    longer. As inf it takes its place in medians and their intervals, and is not dropped.
+
+    Args:
+        values: [..., time], smaller is better; NaN has not arrived.
+        times: [time], ascending.
+        target: to be reached.
+
+    Returns:
+        [...], float64.
+    """
+    with np.errstate(invalid="ignore"):
+        reached = np.asarray(values) <= target
+    first = np.asarray(times, np.float64)[reached.argmax(-1)]
+    return np.where(reached.any(-1), first, np.inf)
+
+
 def late(values: np.ndarray) -> np.ndarray:
     """The mean over the last quarter of the steps, [seed, step, ...] -> [seed, ...]."""
     return values[:, -max(1, values.shape[1] // 4) :].mean(axis=1)

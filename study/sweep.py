@@ -104,11 +104,12 @@ def run_cell(
         compiled = programs.seconds * (_programs.cache_info().misses - made)
         records = _run(experiment, problem, programs, shape, starts, progress)
         one, _ = _start_shapes(problem)
-        state = jax.eval_shape(optimizer.build(1.0).init, one)
     dataset = _label(experiment, problem, optimizer, records, trees.names(one))
     spent = time.perf_counter() - begun - compiled
     size = sum(trees.sizes(one))
-    return dataset, Cost(compiled, spent, runs, shape.width, size, _bytes(state))
+    return dataset, Cost(
+        compiled, spent, runs, shape.width, size, _state_bytes(problem, optimizer)
+    )
 
 
 def finish(
@@ -124,10 +125,9 @@ def finish(
         runs: side by side.
     """
     params, _ = _start_shapes(problem)
-    state = jax.eval_shape(optimizer.build(1.0).init, params)
     names = {"problem": str(problem), "optimizer": str(optimizer), "dtype": problem.dtype}
     spent, size = time.perf_counter() - begun, sum(trees.sizes(params))
-    cost = Cost(0.0, spent, runs, runs, size, _bytes(state))
+    cost = Cost(0.0, spent, runs, runs, size, _state_bytes(problem, optimizer))
     return dataset.assign_attrs(names), cost
 
 
@@ -204,7 +204,9 @@ def _programs(problem: Problem, optimizer: Optimizer, shape: Shape) -> Programs:
     params, key = _start_shapes(problem)
     rate = jax.ShapeDtypeStruct((), jnp.dtype(problem.dtype))
     shadowed = any(metrics.METRICS[name].unscaled for name in shape.metrics)
-    launch = functools.partial(train.start, optimizer, shadowed=shadowed)
+    launch = functools.partial(
+        train.start, optimizer, shadowed=shadowed, dtype=problem.state_dtype
+    )
     state = jax.eval_shape(launch, rate, params)
     many = functools.partial(_like, (shape.width,), by_run)
     data = _like((), replicated, problem.data())
@@ -276,6 +278,14 @@ def _width(problem: Problem, optimizer: Optimizer, runs: int) -> int:
     limit = max(1, devices.memory() // 4 // each) * count
     chunks = math.ceil(runs / limit)
     return math.ceil(math.ceil(runs / chunks) / count) * count
+
+
+def _state_bytes(problem: Problem, optimizer: Optimizer) -> int:
+    """Of one run's optimizer state."""
+    start = functools.partial(
+        train.start, optimizer, 1.0, shadowed=False, dtype=problem.state_dtype
+    )
+    return _bytes(jax.eval_shape(start, _start_shapes(problem)[0]).optimizer)
 
 
 def _bytes(tree: Any) -> int:

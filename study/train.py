@@ -90,7 +90,11 @@ def keys(seed: Array) -> Keys:
 
 
 def start(
-    optimizer: Optimizer, learning_rate: Scalar, params: Params, shadowed: bool = True
+    optimizer: Optimizer,
+    learning_rate: Scalar,
+    params: Params,
+    shadowed: bool = True,
+    dtype: str | None = None,
 ) -> State:
     """The state before the first step.
 
@@ -99,13 +103,15 @@ def start(
         learning_rate: eta, possibly traced.
         params: theta_0.
         shadowed: also carry the unscaled counterpart; without, `unscaled` is NaN.
+        dtype: of the floating optimizer state, that of params if None.
     """
     shadow = _shadow(optimizer)
-    return State(
-        params,
-        optimizer.build(learning_rate).init(params),
-        shadow.build(learning_rate).init(params) if shadow and shadowed else None,
-    )
+
+    def begin(rule: Optimizer) -> Any:
+        state = rule.build(learning_rate).init(params)
+        return trees.cast(state, dtype) if dtype else state
+
+    return State(params, begin(optimizer), begin(shadow) if shadow and shadowed else None)
 
 
 def step(
@@ -118,8 +124,8 @@ def step(
     t: Array,
 ) -> tuple[State, Step]:
     """One step on batch t: Optax's update is applied, the shadow's only measured."""
-    batch = problem.sample(data, jax.random.fold_in(data_key, t))
-    loss, grad = jax.value_and_grad(problem.loss)(state.params, batch)
+    batch = problem.batch(data, data_key, t)
+    loss, grad = problem.slope(state.params, batch)
     seen = Seen(
         state.params,
         loss,

@@ -39,6 +39,13 @@ def scale(factor: Any, tree: Tree) -> Tree:
     return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), tree)
 
 
+def cast(tree: Tree, dtype: str) -> Tree:
+    """The floating leaves in another type, all others as they are."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
+    )
+
+
 def subtract(a: Tree, b: Tree) -> Tree:
     """A - b."""
     return jax.tree.map(jnp.subtract, a, b)

@@ -18,7 +18,7 @@ LAYERS = (
     ("spec", "networks", "data", "devices", "transforms"),
     ("optimizers", "problems", "metrics"),
     ("experiment", "train"),
-    ("sweep", "streams", "figures"),
+    ("sweep", "streams", "figures", "curvature"),
     ("results", "symmetry", "rescaling"),
     ("reporting", "runner", "claims"),
     ("arguments", "terminal"),

@@ -6,7 +6,7 @@ module.
 
 from study.problems.base import PROBLEMS, Problem
 from study.problems.images import Digits
-from study.problems.quadratic import NoisyQuadratic
+from study.problems.quadratic import DeepObsQuadratic, NoisyQuadratic
 from study.problems.toy import (
     GivenGradient,
     OneWeight,
@@ -17,6 +17,7 @@ from study.problems.toy import (
 
 __all__ = [
     "PROBLEMS",
+    "DeepObsQuadratic",
     "Digits",
     "GivenGradient",
     "NoisyQuadratic",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from study.catalogue import Catalogue
 from study.spec import Spec
 
 if TYPE_CHECKING:
-    from study.types import Array, Batch, Data, Key, Params
+    from study.types import Array, Batch, Data, Key, Params, Update
 
 DType = Literal["float32", "float64", "bfloat16", "float16"]
 
@@ -33,7 +35,22 @@ class Problem(Spec, abc.ABC):
     reports: ClassVar[str | None] = None
 
     dtype: DType = dataclasses.field(default="float32", kw_only=True)
-    """Floating type of parameters, gradients and optimizer state."""
+    """Floating type of parameters, and of gradients and optimizer state if not said."""
+    gradient_dtype: DType | None = dataclasses.field(default=None, kw_only=True)
+    """In which losses and gradients are computed, `dtype` keeping the master weights."""
+    state_dtype: DType | None = dataclasses.field(default=None, kw_only=True)
+    """In which the optimizer keeps its state from one step to the next."""
+    loss_scale: float = dataclasses.field(default=1.0, kw_only=True)
+    """Factor on the loss whose gradient is taken, divided out of it again in `dtype`."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        for field in ("gradient_dtype", "state_dtype"):
+            if getattr(self, field) == "float64" and self.dtype != "float64":
+                self.refuse(field, "float64 only where dtype is float64")
+        if not 0 < self.loss_scale < math.inf:
+            self.refuse("loss_scale", "positive and finite")
 
     def data(self) -> Data:
         """What batches are drawn from: NumPy arrays, placed once on the device."""
@@ -45,11 +62,49 @@ class Problem(Spec, abc.ABC):
 
     @abc.abstractmethod
     def sample(self, data: Data, key: Key) -> Batch:
-        """One batch; batch t of a run has the key `fold_in(data_key, t)`."""
+        """One batch, drawn with this key."""
+
+    def batch(self, data: Data, key: Key, t: Array) -> Batch:
+        """Batch t of a run: drawn anew, unless the batches of a problem have an order."""
+        import jax
+
+        return self.sample(data, jax.random.fold_in(key, t))
 
     @abc.abstractmethod
     def loss(self, params: Params, batch: Batch) -> Array:
         """The loss [] whose gradient the optimizer sees."""
+
+    def slope(
+        self, params: Params, batch: Batch, told: Callable[[Update], Update] | None = None
+    ) -> tuple[Array, Update]:
+        """The loss [] and the gradient that the optimizer is told.
+
+        Mixed precision after Micikevicius et al. (2018), arXiv:1710.03740: computed in
+        `gradient_dtype` from the loss times `loss_scale`, divided in `dtype`.
+
+        Args:
+            params: theta, in `dtype`.
+            batch: of this step.
+            told: what becomes of the gradient before it leaves `gradient_dtype`.
+        """
+        import jax
+
+        from study import trees
+
+        told = told or (lambda grad: grad)
+        kind = self.gradient_dtype or self.dtype
+        if kind == self.dtype and self.loss_scale == 1:
+            loss, grad = jax.value_and_grad(self.loss)(params, batch)
+            return loss, told(grad)
+        low = dataclasses.replace(self, dtype=kind, gradient_dtype=None, state_dtype=None)
+
+        def scaled(params: Params) -> Array:
+            loss = low.loss(params, trees.cast(batch, kind))
+            return loss * jax.numpy.asarray(self.loss_scale, loss.dtype)
+
+        loss, grad = jax.value_and_grad(scaled)(trees.cast(params, kind))
+        back = trees.cast((loss, told(grad)), self.dtype)
+        return jax.tree.map(lambda x: x / self.loss_scale, back)
 
     def examples(self, batch: Batch) -> Batch:
         """The batch as batches of one [example, ...]; itself where it has no examples."""

@@ -1,0 +1,61 @@
+"""Curvature of a loss by products with its Hessian, which is never formed.
+
+Eigenvalues come from SciPy's Lanczos iteration (ARPACK, Lehoucq et al. 1998,
+doi:10.1137/1.9780898719628) on the products of Pearlmutter (1994),
+doi:10.1162/neco.1994.6.1.147.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from study.types import Array, Params
+
+
+def product(loss: Callable[[Params], Array], params: Params, along: Params) -> Params:
+    """H v: the Hessian of a loss at params times a tree like params."""
+    return jax.jvp(jax.grad(loss), (params,), (along,))[1]
+
+
+def largest(loss: Callable[[Params], Array], params: Params, count: int = 1) -> np.ndarray:
+    """The algebraically largest eigenvalues of the Hessian [count], ascending, float64.
+
+    Args:
+        loss: of params, twice differentiable.
+        params: theta, of more than `count` elements.
+        count: how many.
+
+    Raises:
+        scipy.sparse.linalg.ArpackNoConvergence: the iteration has not converged.
+    """
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    flat, back = ravel_pytree(params)
+    if flat.size <= count + 1:
+        dense = jax.hessian(lambda x: loss(back(x)))(flat)
+        return np.linalg.eigvalsh(np.asarray(dense, np.float64))[-count:]
+
+    @jax.jit
+    def bend(vector: Array) -> Array:
+        return ravel_pytree(product(loss, params, back(vector)))[0]
+
+    def multiply(vector: Any) -> np.ndarray:
+        return np.asarray(bend(np.asarray(vector.ravel(), flat.dtype)), np.float64)
+
+    operator = LinearOperator((flat.size, flat.size), matvec=multiply, dtype=np.float64)  # type: ignore[call-arg]
+    start = np.random.default_rng(0).normal(size=flat.size)
+    single = flat.dtype != np.float64
+    found = eigsh(
+        operator,
+        k=count,
+        which="LA",
+        v0=start,
+        tol=1e-4 if single else 1e-10,
+        return_eigenvectors=False,
+    )
+    return np.sort(found)
