@@ -55,7 +55,7 @@ def largest(loss: Callable[[Params], Array], params: Params, count: int = 1) -> 
         k=count,
         which="LA",
         v0=start,
-        tol=1e-4 if single else 1e-10,
+        tol=1e-4 if single else 1e-10,  # pyright: ignore[reportArgumentType]
         return_eigenvectors=False,
     )
     return np.sort(found)
