@@ -50,7 +50,8 @@ OUTCOMES = ("stuck", "converging", "oscillating", "diverged")
 SHARE = 0.1
 """Of all there is to gain. Diverged: ends more above the start, or not finite.
 
-Oscillating: rises by more in the second half, summed. Stuck: falls by less. Else converging.
+Oscillating: rises by more in the second half, summed. Stuck: falls by less. The rest
+converges.
 """
 
 

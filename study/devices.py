@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import platform as host
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from study.errors import UserError
@@ -62,6 +63,27 @@ def shardings() -> tuple[NamedSharding, NamedSharding]:
     kinds = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((len(devices),), (RUNS,), axis_types=kinds, devices=devices)
     return _sharding(mesh, RUNS), _sharding(mesh)
+
+
+def map_runs(function: Callable[..., Any], shared: Any, runs: Sequence[Any]) -> Any:
+    """`function(*shared, *run)` for every run, sharded over the local devices.
+
+    Args:
+        function: of what is shared and of one run's scalars; compiled anew each time.
+        shared: a tuple of pytrees, replicated.
+        runs: arrays [run], one for each scalar.
+
+    Returns:
+        What the function returns, with a leading axis [run], as NumPy arrays.
+    """
+    by_run, replicated = shardings()
+    count = len(runs[0])
+    short = -count % jax.local_device_count()
+    padded = [np.pad(np.asarray(axis), (0, short), mode="edge") for axis in runs]
+    axes = [None] * len(shared) + [0] * len(padded)
+    many = jax.jit(jax.vmap(function, in_axes=axes), out_shardings=by_run)
+    found = many(*jax.device_put(shared, replicated), *jax.device_put(padded, by_run))
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], found)
 
 
 def _sharding(mesh: Mesh, *axes: str) -> NamedSharding:

@@ -192,9 +192,7 @@ def trainings(
         draws: of the factors; seeds 0, ..., each - 1 have the first, and so on.
         each: seeds of a draw.
     """
-    by_run, replicated = devices.shardings()
     shape = (len(conditions), len(learning_rates), draws * each)
-    data, scales = jax.device_put((problem.data(), _scales(problem)), replicated)
     kinds = np.asarray([KINDS.index(kind) for kind, _ in conditions])
     sigmas = np.asarray([sigma for _, sigma in conditions], np.dtype(problem.dtype))
 
@@ -220,12 +218,9 @@ def trainings(
         np.arange(shape[2], dtype=np.int32),
         indexing="ij",
     )
-    count = int(np.prod(shape))
-    short = -count % jax.local_device_count()
-    runs = [np.pad(axis.ravel(), (0, short), mode="edge") for axis in grid]
-    many = jax.jit(jax.vmap(run, in_axes=(None, None, 0, 0, 0)), out_shardings=by_run)
-    found = many(data, scales, *jax.device_put(runs, by_run))
-    return {name: np.asarray(x)[:count].reshape(shape) for name, x in found.items()}
+    shared = (problem.data(), _scales(problem))
+    found = devices.map_runs(run, shared, [axis.ravel() for axis in grid])
+    return {name: x.reshape(shape) for name, x in found.items()}
 
 
 @functools.lru_cache(maxsize=4)

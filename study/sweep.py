@@ -90,7 +90,7 @@ def run_cell(
     for name in experiment.metrics:
         metrics.METRICS[name]  # an unknown metric is refused before anything runs
     with devices.precision(problem.dtype):
-        starts = _starts(problem, tuple(experiment.seed_numbers))
+        begin = starts(problem, tuple(experiment.seed_numbers))
         runs = len(experiment.learning_rates) * len(experiment.seed_numbers)
         shape = Shape(
             tuple(experiment.metrics),
@@ -102,14 +102,13 @@ def run_cell(
         made = _programs.cache_info().misses
         programs = _programs(problem, optimizer, shape)
         compiled = programs.seconds * (_programs.cache_info().misses - made)
-        records = _run(experiment, problem, programs, shape, starts, progress)
+        records = _run(experiment, problem, programs, shape, begin, progress)
         one, _ = _start_shapes(problem)
+        state_bytes = _state_bytes(problem, optimizer)
     dataset = _label(experiment, problem, optimizer, records, trees.names(one))
     spent = time.perf_counter() - begun - compiled
     size = sum(trees.sizes(one))
-    return dataset, Cost(
-        compiled, spent, runs, shape.width, size, _state_bytes(problem, optimizer)
-    )
+    return dataset, Cost(compiled, spent, runs, shape.width, size, state_bytes)
 
 
 def finish(
@@ -132,7 +131,7 @@ def finish(
 
 
 @functools.lru_cache(maxsize=8)
-def _starts(problem: Problem, seeds: tuple[int, ...]) -> tuple[Params, Any]:
+def starts(problem: Problem, seeds: tuple[int, ...]) -> tuple[Params, Any]:
     """theta_0 [seed, ...] and data keys [seed], the same for every optimizer."""
     keys = jax.jit(jax.vmap(train.keys))(jnp.asarray(seeds, jnp.int32))
     return jax.jit(jax.vmap(problem.init))(keys.init), keys.data

@@ -5,6 +5,7 @@ module.
 """
 
 from study.problems.base import PROBLEMS, Problem
+from study.problems.deep import DeepBlobs, Recall
 from study.problems.images import Digits
 from study.problems.quadratic import DeepObsQuadratic, NoisyQuadratic
 from study.problems.toy import (
@@ -17,6 +18,7 @@ from study.problems.toy import (
 
 __all__ = [
     "PROBLEMS",
+    "DeepBlobs",
     "DeepObsQuadratic",
     "Digits",
     "GivenGradient",
@@ -25,5 +27,6 @@ __all__ = [
     "Problem",
     "RandomGradient",
     "RandomLayer",
+    "Recall",
     "ReluRegression",
 ]
