@@ -44,7 +44,15 @@ if TYPE_CHECKING:
     from study.reporting import Results
     from study.sweep import Cost
 
-SMALL = Digits(width=16, depth=1, batch_size=32)
+PRECISIONS: dict[str, dict[str, Any]] = {
+    "float64": {"dtype": "float64"},
+    "float32": {"dtype": "float32"},
+    "bfloat16": {"dtype": "bfloat16"},
+    "float16": {"dtype": "float16"},
+    "mixed": {"gradient_dtype": "float16"},
+    "scaled": {"gradient_dtype": "float16", "loss_scale": 1024.0},
+}
+"""Of everything; `mixed` has gradients in float16 and the rest in float32, `scaled` too."""
 EXPONENTS = (*range(-45, -12, 3), *range(-12, 7), *range(9, 40, 3))
 
 
@@ -52,16 +60,8 @@ EXPONENTS = (*range(-45, -12, 3), *range(-12, 7), *range(9, 40, 3))
 class DirectionRemains(Comparison):
     """Training with all gradients multiplied by c, in six precisions."""
 
-    single: Digits = dataclasses.replace(SMALL, dtype="float32")
-    """Everything in float32."""
-    brain: Digits = dataclasses.replace(SMALL, dtype="bfloat16")
-    """Everything in bfloat16."""
-    half: Digits = dataclasses.replace(SMALL, dtype="float16")
-    """Everything in float16."""
-    mixed: Digits = dataclasses.replace(SMALL, gradient_dtype="float16")
-    """Gradients in float16, weights and state in float32."""
-    scaled: Digits = dataclasses.replace(SMALL, gradient_dtype="float16", loss_scale=1024.0)
-    """The same with the loss multiplied by 2^10."""
+    precisions: tuple[str, ...] = tuple(PRECISIONS)
+    """Of the problem; names of PRECISIONS."""
     learning_rates: tuple[float, ...] = (0.3162, 0.1, 0.001, 0.003162, 0.003162, 0.003162)
     """Of each optimizer in turn, at c = 1."""
     exponents: tuple[int, ...] = EXPONENTS
@@ -78,7 +78,9 @@ class DirectionRemains(Comparison):
     def __post_init__(self) -> None:
         """Checks types, then ranges."""
         super().__post_init__()
-        self.refuse_repeated("exponents")
+        self.refuse_repeated("exponents", "precisions")
+        if unknown := set(self.precisions) - set(PRECISIONS):
+            self.refuse("precisions", f"of {', '.join(PRECISIONS)}, not {unknown.pop()}")
         if 0 not in self.exponents:
             self.refuse("exponents", "one of them 0")
         if len(self.learning_rates) != len(self.optimizers):
@@ -87,9 +89,20 @@ class DirectionRemains(Comparison):
             if getattr(self, name) < 1:
                 self.refuse(name, "at least 1")
 
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The problem in each precision."""
+        return tuple(map(self.at, self.precisions))
+
+    def at(self, precision: str) -> Problem:
+        """The problem in a precision; KeyError if it is not among `precisions`."""
+        if precision not in self.precisions:
+            raise KeyError(precision)
+        return dataclasses.replace(self.problem, **PRECISIONS[precision])
+
 
 DEFAULT = DirectionRemains(
-    problem=dataclasses.replace(SMALL, dtype="float64"),
+    problem=Digits(width=16, depth=1, batch_size=32),
     optimizers=(
         optimizers.SGD(),
         optimizers.NormalisedGD(eps=0.0),
@@ -102,10 +115,8 @@ DEFAULT = DirectionRemains(
 PRESETS = {
     "smoke": dataclasses.replace(
         DEFAULT,
-        **{
-            field: dataclasses.replace(getattr(DEFAULT, field), depth=0)
-            for field in ("problem", "single", "brain", "half", "mixed", "scaled")
-        },
+        problem=Digits(depth=0, batch_size=8),
+        precisions=("float64", "float16"),
         optimizers=(optimizers.SGD(),),
         learning_rates=(0.3162,),
         exponents=(-6, -1, 0, 1),
@@ -269,38 +280,43 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
 # Verdicts ---------------------------------------------------------------------------------
 
 
-def arrivals(results: Results, field: str, rule: str, exponent: int) -> np.ndarray:
+def _records(results: Results, precision: str) -> xr.Dataset:
+    assert isinstance(results.experiment, DirectionRemains)
+    return results.selected(results.experiment.at(precision))
+
+
+def arrivals(results: Results, precision: str, rule: str, exponent: int) -> np.ndarray:
     """Steps to the target [seed], inf for a run that does not arrive in the budget."""
-    records = results.selected(getattr(results.experiment, field))
+    records = _records(results, precision)
     codes = records.arrival.sel(rule=rule, exponent=exponent).values
     return np.where(codes < 0, np.inf, codes)
 
 
-def _ratio(field: str, rule: str, exponent: int) -> Callable[[Results], Estimate]:
+def _ratio(precision: str, rule: str, exponent: int) -> Callable[[Results], Estimate]:
     """Steps to target over those at c = 1, seed by seed."""
 
     def measure(results: Results) -> Estimate:
-        plain = arrivals(results, field, rule, 0)
+        plain = arrivals(results, precision, rule, 0)
         if not np.isfinite(plain).all():
             return Estimate(np.nan, np.nan, np.nan, len(plain))
-        return statistics.bootstrap(arrivals(results, field, rule, exponent) / plain)
+        return statistics.bootstrap(arrivals(results, precision, rule, exponent) / plain)
 
     return measure
 
 
-def _arrived(field: str, rule: str, exponent: int) -> Callable[[Results], Estimate]:
+def _arrived(precision: str, rule: str, exponent: int) -> Callable[[Results], Estimate]:
     """Share of runs that arrive."""
 
     def measure(results: Results) -> Estimate:
-        found = np.isfinite(arrivals(results, field, rule, exponent))
+        found = np.isfinite(arrivals(results, precision, rule, exponent))
         return Estimate(found.mean(), found.mean(), found.mean(), len(found))
 
     return measure
 
 
-def reach(results: Results, field: str, rule: str, sign: int) -> np.ndarray:
+def reach(results: Results, precision: str, rule: str, sign: int) -> np.ndarray:
     """The farthest exponent [seed], down (-1) or up (1), to which every c arrives."""
-    records = results.selected(getattr(results.experiment, field))
+    records = _records(results, precision)
     exponents = records.exponent.values
     order = np.argsort(sign * exponents)
     order = order[sign * exponents[order] >= 0]
@@ -318,57 +334,53 @@ def _gain(results: Results) -> Estimate:
 FREE = (MATCHED, "NormalisedGD(eps=0.0)", "SignDescent", "Adam(eps=0.0)")
 
 
-def _never(field: str, rule: str, exponent: int, title: str) -> Prediction:
+def _never(precision: str, rule: str, exponent: int) -> Prediction:
     return Prediction(
-        f"{title}, {rule}: no run arrives at c = 1e{exponent}",
+        f"{precision}, {rule}: no run arrives at c = 1e{exponent}",
         "range of the precision",
-        _arrived(field, rule, exponent),
+        _arrived(precision, rule, exponent),
         at_most=0,
     )
 
 
-def _unmoved(field: str, rule: str, exponent: int, title: str, reach: float) -> Prediction:
+def _unmoved(precision: str, rule: str, exponent: int, reach: float) -> Prediction:
     return Prediction(
-        f"{title}, {rule}: steps at c = 1e{exponent} as at c = 1, within {reach:.0%}",
+        f"{precision}, {rule}: steps at c = 1e{exponent} as at c = 1, within {reach:.0%}",
         "degree of the rule",
-        _ratio(field, rule, exponent),
+        _ratio(precision, rule, exponent),
         at_least=1 - reach,
         at_most=1 + reach,
     )
 
 
 PREDICTIONS = (
-    *(
-        _unmoved("problem", rule, exponent, "float64", 0.05)
-        for rule in FREE
-        for exponent in (-45, 39)
-    ),
+    *(_unmoved("float64", rule, exponent, 0.05) for rule in FREE for exponent in (-45, 39)),
     Prediction(
         "float64, SGD at a fixed rate: 5 to 20 times the steps at c = 0.1",
         "gradient flow: 1 / c",
-        _ratio("problem", "SGD", -1),
+        _ratio("float64", "SGD", -1),
         at_least=5,
         at_most=20,
     ),
-    *(_never("problem", "SGD", exponent, "float64") for exponent in (-3, 3)),
-    _unmoved("problem", "Adam", -3, "float64", 0.2),
+    *(_never("float64", "SGD", exponent) for exponent in (-3, 3)),
+    _unmoved("float64", "Adam", -3, 0.2),
     Prediction(
         "float64, Adam: 5 times the steps or more, or never, at c = 1e-9",
         "epsilon 1e-8",
-        _ratio("problem", "Adam", -9),
+        _ratio("float64", "Adam", -9),
         at_least=5,
     ),
-    _unmoved("problem", "Adam(eps=1e-16)", -9, "float64", 0.2),
-    *(_unmoved("single", rule, -30, "float32", 0.2) for rule in (MATCHED, "SignDescent")),
-    _never("single", "Adam(eps=0.0)", -24, "float32"),
-    *(_never("single", rule, -45, "float32") for rule in (*FREE, "SGD")),
-    *(_never("single", rule, 39, "float32") for rule in (*FREE, "SGD")),
-    *(_never("half", rule, -8, "float16") for rule in (*FREE, "SGD")),
-    *(_never("half", rule, 6, "float16") for rule in (*FREE, "SGD")),
+    _unmoved("float64", "Adam(eps=1e-16)", -9, 0.2),
+    *(_unmoved("float32", rule, -30, 0.2) for rule in (MATCHED, "SignDescent")),
+    _never("float32", "Adam(eps=0.0)", -24),
+    *(_never("float32", rule, -45) for rule in (*FREE, "SGD")),
+    *(_never("float32", rule, 39) for rule in (*FREE, "SGD")),
+    *(_never("float16", rule, -8) for rule in (*FREE, "SGD")),
+    *(_never("float16", rule, 6) for rule in (*FREE, "SGD")),
     Prediction(
         "bfloat16, sign descent: every run arrives at c = 1e-30",
         "the exponents of float32",
-        _arrived("brain", "SignDescent", -30),
+        _arrived("bfloat16", "SignDescent", -30),
         at_least=1,
     ),
     Prediction(
@@ -384,14 +396,14 @@ PREDICTIONS = (
 def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """One row for each precision and rule: reach in exponents of c, steps at c = 1."""
     del manifest
-    for field, title in TITLES.items():
-        records = results.selected(getattr(results.experiment, field))
+    for precision in _precisions(results):
+        records = _records(results, precision)
         for rule in records.rule.values:
-            low, high = (reach(results, field, str(rule), sign) for sign in (-1, 1))
+            low, high = (reach(results, precision, str(rule), sign) for sign in (-1, 1))
             yield {
-                "precision": title,
+                "precision": precision,
                 "rule": rule,
-                "steps_at_1": float(np.median(arrivals(results, field, str(rule), 0))),
+                "steps_at_1": float(np.median(arrivals(results, precision, str(rule), 0))),
                 "least_exponent": float(np.median(low)),
                 "largest_exponent": float(np.median(high)),
                 "flushes_subnormals": int(records.attrs.get("flushes_subnormals", -1)),
@@ -401,14 +413,16 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
 # Figures ----------------------------------------------------------------------------------
 
 TITLES = {
-    "problem": "float64",
-    "single": "float32",
-    "brain": "bfloat16",
-    "half": "float16",
+    **{name: name for name in ("float64", "float32", "bfloat16", "float16")},
     "mixed": "gradients in float16",
     "scaled": r"the same, loss $\times\,2^{10}$",
 }
 NEVER, LOST = "#d9d9d9", "#3b3b3b"
+
+
+def _precisions(results: Results) -> tuple[str, ...]:
+    assert isinstance(results.experiment, DirectionRemains)
+    return results.experiment.precisions
 
 
 def draw(results: Results) -> dict[str, Figure]:
@@ -421,15 +435,15 @@ def _draw_arrivals(results: Results) -> Figure:
 
     from study import figures
 
-    first = results.selected(results.experiment.problem)
+    first = results.selected(results.experiment.problems[0])
     rules = [str(rule) for rule in first.rule.values]
     titles = {str(o): o.title for o in results.experiment.optimizers}
     figure, axes = figures.panels(2, 3, height=0.9 + 0.17 * len(rules), sharey=True)
     image: Any = None
-    for place, (field, title) in enumerate(TITLES.items()):
+    for place, precision in enumerate(_precisions(results)):
         panel = axes[divmod(place, 3)]
-        image = _draw_strips(panel, results, field, rules)
-        panel.set_title(f"{'abcdef'[place]}  {title}")
+        image = _draw_strips(panel, results, precision, rules)
+        panel.set_title(f"{'abcdef'[place]}  {TITLES[precision]}")
         if place >= 3:
             panel.set_xlabel("Gradients multiplied by")
     for row in axes:
@@ -445,10 +459,10 @@ def _draw_arrivals(results: Results) -> Figure:
     return figure
 
 
-def _draw_strips(axes: Axes, results: Results, field: str, rules: list[str]) -> Any:
+def _draw_strips(axes: Axes, results: Results, precision: str, rules: list[str]) -> Any:
     from matplotlib.colors import ListedColormap, LogNorm
 
-    records = results.selected(getattr(results.experiment, field))
+    records = _records(results, precision)
     exponents = records.exponent.values.astype(float)
     middles = (exponents[1:] + exponents[:-1]) / 2
     edges = np.concatenate([[exponents[0] - 0.5], middles, [exponents[-1] + 0.5]])
@@ -478,10 +492,10 @@ def _draw_gradient(results: Results) -> Figure:
 
     figure, axes = figures.panels(1, 3, height=2.6)
     colours = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
-    for (field, title), colour, dash in zip(
-        TITLES.items(), colours, figures.DASHES * 2, strict=False
+    for precision, colour, dash in zip(
+        _precisions(results), colours, figures.DASHES * 2, strict=False
     ):
-        records = results.selected(getattr(results.experiment, field))
+        records = _records(results, precision)
         lost = {
             "zero": records.zero,
             "unbounded": records.unbounded,
@@ -493,7 +507,7 @@ def _draw_gradient(results: Results) -> Figure:
                 values.transpose("seed", "exponent").median("seed", skipna=False),
                 color=colour,
                 ls=dash,
-                label=title,
+                label=TITLES[precision],
             )
     ticks = np.array([-40, -20, 0, 20])
     for panel, letter, title in zip(
