@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +24,22 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "linear": lambda x: x,
 }
 
+
+def _orthogonal() -> jax.nn.initializers.Initializer:
+    """Orthogonal matrices, one after the other: a batch of QRs can wait forever on CPU."""
+    law = jax.nn.initializers.orthogonal()
+
+    def draw(key: Key, shape: Any, dtype: Any = jnp.float32) -> Array:
+        return jax.custom_batching.sequential_vmap(lambda key: law(key, shape, dtype))(key)
+
+    return draw
+
+
 INITIALISATIONS: dict[str, Callable[[], jax.nn.initializers.Initializer]] = {
     "lecun": jax.nn.initializers.lecun_normal,  # variance 1 / fan_in
     "he": jax.nn.initializers.he_normal,  # variance 2 / fan_in
     "glorot": jax.nn.initializers.glorot_normal,  # 2 / (fan_in + fan_out)
-    "orthogonal": jax.nn.initializers.orthogonal,
+    "orthogonal": _orthogonal,
 }
 
 

@@ -351,7 +351,7 @@ def _pick(stacked: xr.Dataset, problem: str) -> xr.Dataset:
     ]
     one = stacked.drop_vars(foreign).sel(problem=problem).drop_vars("problem")
     one = one.drop_dims(_unused(one))
-    for axis in ("leaf", "learning_rate", "step", "evaluation", "seed"):
+    for axis in ("leaf", "layer", "learning_rate", "step", "evaluation", "seed"):
         if axis in one.dims:
             one = one.dropna(axis, how="all")
     return one.dropna("optimizer", how="all") if "optimizer" in one.dims else one

@@ -24,6 +24,7 @@ AXES = (
     "step",
     "evaluation",
     "leaf",
+    "layer",
     "quantile",
     "element",
 )

@@ -7,6 +7,7 @@ module.
 from study.problems.base import PROBLEMS, Problem
 from study.problems.deep import DeepBlobs, Recall
 from study.problems.images import Digits
+from study.problems.landscapes import Bowl, Plateau, Saddle
 from study.problems.quadratic import DeepObsQuadratic, NoisyQuadratic
 from study.problems.toy import (
     GivenGradient,
@@ -18,15 +19,18 @@ from study.problems.toy import (
 
 __all__ = [
     "PROBLEMS",
+    "Bowl",
     "DeepBlobs",
     "DeepObsQuadratic",
     "Digits",
     "GivenGradient",
     "NoisyQuadratic",
     "OneWeight",
+    "Plateau",
     "Problem",
     "RandomGradient",
     "RandomLayer",
     "Recall",
     "ReluRegression",
+    "Saddle",
 ]

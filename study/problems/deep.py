@@ -76,18 +76,19 @@ class DeepBlobs(Problem):
         from study.networks import INITIALISATIONS
 
         laws = {**INITIALISATIONS, "normal": _normal}
-        draw = laws[self.initialisation]()
-        sizes = [(self.inputs, self.width), *[(self.width,) * 2] * (self.depth - 1)]
+        law = laws[self.initialisation]()
+        kernel = lambda key, *shape: _drawn(law, key, shape, self.dtype)  # noqa: E731
         keys = jax.random.split(key, self.depth + 1)
+        inner = jax.vmap(lambda key: kernel(key, self.width, self.width))(keys[1:-1])
+        kernels = [
+            kernel(keys[0], self.inputs, self.width),
+            *inner,
+            kernel(keys[-1], self.width, 4),
+        ]
         gain = jnp.asarray(self.gain, self.dtype)
         return {
-            name: {
-                "kernel": gain * _drawn(draw, one, shape, self.dtype),
-                "bias": jnp.zeros(shape[1], self.dtype),
-            }
-            for name, one, shape in zip(
-                self.layers(), keys, [*sizes, (self.width, 4)], strict=True
-            )
+            name: {"kernel": gain * x, "bias": jnp.zeros(x.shape[1], self.dtype)}
+            for name, x in zip(self.layers(), kernels, strict=True)
         }
 
     def layers(self) -> tuple[str, ...]:
@@ -195,8 +196,10 @@ class Recall(Problem):
         import jax
         import jax.numpy as jnp
 
+        from study.networks import INITIALISATIONS
+
         keys = jax.random.split(key, 3)
-        law = jax.nn.initializers.orthogonal() if self.orthogonal else _normal()
+        law = INITIALISATIONS["orthogonal"]() if self.orthogonal else _normal()
         draw = lambda key: jax.random.normal(key, (self.width,), self.dtype)  # noqa: E731
         recurrent = _drawn(law, keys[0], (self.width,) * 2, self.dtype)
         return {
@@ -244,7 +247,7 @@ def _normal() -> jax.nn.initializers.Initializer:
     return jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
-def _drawn(law: Any, key: Key, shape: tuple[int, int], dtype: str) -> Array:
+def _drawn(law: Any, key: Key, shape: tuple[int, ...], dtype: str) -> Array:
     """In float32 at least and then rounded: LAPACK knows no half precision."""
     import jax.numpy as jnp
 

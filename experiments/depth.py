@@ -1,0 +1,602 @@
+"""How do gradients vanish or explode with depth, and does theory say by how much?
+
+Question.   At the start of a deep network, how long is the gradient of every layer, by
+            depth, activation and initialisation; does it change by one factor per layer,
+            as mean field theory has it; which layers have none left in float32; and what
+            do residual connections, normalisation and recurrence change?
+Prediction. The squared gradient changes by chi_1 in each layer: log rates within 0.03 of
+            mean field theory at width 256. For ReLU the logarithm of a squared length has
+            the variance 5 L / n and minus half of it as mean over L layers of width n. In
+            float32, sigmoid layers of sigma_w = 0.5 leave nothing of the first gradients
+            at depth 64. Residual connections and normalisation keep the first layer's
+            gradient within a factor 100 of the last one's at depth 64. A linear recurrence
+            rho^T is 0 in float32 from T = 150, 463, 981 on for rho = 0.5, 0.8, 0.9, or
+            from 126, 392, 829 on where subnormals are flushed.
+Varied.     Scientific: depth, activation, initialisation. Fixed: width 64 for lengths of
+            gradients, 256 for rates; all points of the blobs; ten seeds.
+Cost.       Four minutes on two CPU cores.
+
+    python -m experiments.depth             run, store, judge, draw
+    python -m experiments.depth --draw      draw stored records again
+
+Mean field theory: Schoenholz et al. (2017), arXiv:1611.01232. Log-normal law: Hanin & Nica
+(2018), arXiv:1812.05994.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from study import cli, meanfield, optimizers, statistics
+from study.claims import Prediction
+from study.experiment import Comparison
+from study.optimizers import Optimizer
+from study.problems import DeepBlobs, Problem
+from study.statistics import Estimate
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from study.reporting import Results
+    from study.sweep import Cost
+
+NET = DeepBlobs(width=64, points=64)
+LAWS: tuple[tuple[str, float], ...] = (
+    *(("normal", gain) for gain in (0.5, 1.0, 1.5, 2.0, 3.0)),
+    *((law, 1.0) for law in ("lecun", "glorot", "he", "orthogonal")),
+)
+STARTS = tuple(f"sw = {gain:g}" if law == "normal" else law for law, gain in LAWS)
+PLAIN = ("relu", "tanh", "sigmoid", "gelu", "linear")
+NETWORKS: dict[str, dict[str, Any]] = {
+    **{name: {"activation": name} for name in PLAIN},
+    "residual": {"residual": True},
+    "normalised": {"normalisation": "layer"},
+}
+"""Changes to the problem: activations, and ReLU with what is to help."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Depth(Comparison):
+    """One network at many depths, by activation, and two contrasts."""
+
+    networks: tuple[str, ...] = tuple(NETWORKS)
+    """Names of NETWORKS."""
+    depths: tuple[int, ...] = (4, 8, 16, 32, 64)
+    """Hidden layers."""
+    law_width: int = 256
+    """Of the networks whose rate per layer is measured."""
+    law_depth: int = 30
+    """Their hidden layers."""
+    law_gains: tuple[float, ...] = (0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)
+    """Their sigma_w."""
+    products: tuple[tuple[int, ...], ...] = ((10, 50), (20, 50), (20, 100))
+    """Layers and width of the networks behind the log-normal law."""
+    nets: int = 2_000
+    """How many of each."""
+    seeds: int = 10
+    """Starts."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        self.refuse_repeated("networks", "depths", "law_gains", "products")
+        if unknown := set(self.networks) - set(NETWORKS):
+            self.refuse("networks", f"of {', '.join(NETWORKS)}, not {unknown.pop()}")
+        if any(len(pair) != 2 for pair in self.products):
+            self.refuse("products", "pairs of layers and width")
+        for name in ("law_width", "law_depth", "nets", "seeds"):
+            if getattr(self, name) < 2:
+                self.refuse(name, "at least 2")
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The problem with each change."""
+        return tuple(map(self.at, self.networks))
+
+    def at(self, network: str) -> Problem:
+        """The problem with a change; KeyError if it is not among `networks`."""
+        if network not in self.networks:
+            raise KeyError(network)
+        return dataclasses.replace(self.problem, **NETWORKS[network])
+
+
+DEFAULT = Depth(problem=NET, optimizers=(optimizers.SGD(),))
+PRESETS = {
+    "smoke": dataclasses.replace(
+        DEFAULT,
+        problem=DeepBlobs(width=4, points=4),
+        networks=("relu", "linear"),
+        depths=(2,),
+        law_width=4,
+        law_depth=4,
+        law_gains=(1.0,),
+        products=((2, 4),),
+        nets=4,
+        seeds=2,
+    ),
+    "default": DEFAULT,
+    "paper": dataclasses.replace(
+        DEFAULT,
+        depths=(4, 8, 16, 32, 64, 128),
+        law_width=400,
+        products=((10, 50), (20, 50), (20, 100), (50, 100), (40, 200)),
+        seeds=20,
+    ),
+}
+KEPT = ("norm", "lost", "rate", "log_mean", "log_variance", "vanished")
+
+
+def run_cell(
+    experiment: Depth,
+    problem: Problem,
+    optimizer: Optimizer,
+    progress: Callable[[float], None] = lambda share: None,
+) -> tuple[xr.Dataset, Cost]:
+    """Gradients of one network at its start; no step is taken.
+
+    Over [start, depth, seed, layer], NaN beyond the depth: `norm`, log10 of the length of a
+    kernel's gradient (-inf where it is 0), and `lost`, the share of its elements that are
+    0, subnormal or not finite, in the problem's precision. For plain networks `rate` [gain,
+    seed], the change of log squared gradients per layer, in float64. For ReLU alone
+    `log_mean` and `log_variance` [product, (value, low, high)] of the log-normal law; for
+    linear alone `vanished` [rho], the first T at which rho^T is 0.
+    """
+    import xarray as xr
+
+    from study import devices, sweep
+
+    assert isinstance(problem, DeepBlobs)
+    begun = time.perf_counter()
+    longest = max(experiment.depths) + 1
+    shape = (len(LAWS), len(experiment.depths), experiment.seeds, longest)
+    norms, lost = np.full((2, *shape), np.nan)
+    with devices.precision(problem.dtype):
+        for i, depth in enumerate(experiment.depths):
+            deep = dataclasses.replace(problem, depth=depth)
+            found = _lengths(deep, experiment.seeds)
+            norms[:, i, :, : depth + 1], lost[:, i, :, : depth + 1] = found
+            progress((i + 1) / len(experiment.depths))
+    dims = ("start", "depth", "seed", "layer")
+    variables: dict[str, Any] = {"norm": (dims, norms), "lost": (dims, lost)}
+    name = experiment.networks[experiment.problems.index(problem)]
+    with devices.precision("float64"):
+        if name in PLAIN:
+            rates = _rates(experiment, problem)
+            variables["rate"] = (("gain", "seed"), rates)
+        if name == "relu":
+            moments = np.stack(
+                [_products(n, width, experiment.nets) for n, width in experiment.products]
+            )
+            for i, part in enumerate(("log_mean", "log_variance")):
+                variables[part] = (("product", "limit"), moments[:, i])
+    if name == "linear":
+        variables["vanished"] = ("rho", [_vanished(rho) for rho in RHOS])
+    dataset = xr.Dataset(
+        variables,
+        {"start": list(STARTS), "depth": np.asarray(experiment.depths, np.int32)}
+        | ({"gain": list(experiment.law_gains)} if "rate" in variables else {})
+        | ({"rho": list(RHOS)} if "vanished" in variables else {}),
+        {"flushes_subnormals": int(_vanished(0.5) < 149)},
+    )
+    return sweep.finish(dataset, problem, optimizer, begun, norms[..., 0].size)
+
+
+def _lengths(problem: DeepBlobs, seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """log10 length and lost share of every kernel's gradient [start, seed, layer]."""
+    import jax
+    import jax.numpy as jnp
+
+    from study import devices, trees
+
+    tiny = jnp.finfo(problem.dtype).tiny
+    plain = dataclasses.replace(
+        problem, activation="relu", residual=False, normalisation="none"
+    )
+    starts = [_starts(dataclasses.replace(plain, initialisation=n), seeds) for n, _ in LAWS]
+    leaves, structure = jax.tree.flatten(starts[0])
+    leaves = [np.concatenate(x) for x in zip(*map(jax.tree.leaves, starts), strict=True)]
+    gains = np.repeat([gain for _, gain in LAWS], seeds).astype(problem.dtype)
+
+    def of_run(data: Any, gain: Any, *leaves: Any) -> Any:
+        params = jax.tree.unflatten(structure, leaves)
+        for name in problem.layers():
+            params[name]["kernel"] = params[name]["kernel"] * gain
+        grads = jax.grad(problem.loss)(params, data)
+        first, *inner, last = (grads[name]["kernel"] for name in problem.layers())
+        stacks = [x[None] for x in (first, last)]
+        stacks[1:1] = [jnp.stack(inner)] if inner else []
+        sizes = [jnp.abs(x) for x in stacks]
+        lost = [jnp.mean((x < tiny) | ~jnp.isfinite(x), (1, 2)) for x in sizes]
+        norms = [jax.vmap(lambda x: trees.norm([x]))(x) for x in stacks]
+        return jnp.log10(jnp.concatenate(norms)), jnp.concatenate(lost)
+
+    found = devices.map_runs(of_run, (problem.data(),), (gains, *leaves))
+    shape = (len(LAWS), seeds, problem.depth + 1)
+    norms, lost = (np.asarray(x, np.float64).reshape(shape) for x in found)
+    return norms, lost
+
+
+@functools.lru_cache(maxsize=64)
+def _starts(problem: Problem, seeds: int) -> Any:
+    """Params [seed, ...]: an activation has no part in them."""
+    import jax
+
+    keys = jax.random.split(jax.random.key(0), seeds)
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(problem.init))(keys))
+
+
+def _rates(experiment: Depth, problem: DeepBlobs) -> np.ndarray:
+    """Slope of log |dL/db|^2 over the middle layers [gain, seed], toward the input.
+
+    Of one point, so that a bias's gradient is that of its layer's input; a least-squares
+    line over the layers from a third to nine tenths, where lengths have settled.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from study import devices
+
+    net = dataclasses.replace(
+        problem,
+        depth=experiment.law_depth,
+        width=experiment.law_width,
+        points=1,
+        dtype="float64",
+    )
+    low, high = experiment.law_depth // 3, max(2, round(0.9 * experiment.law_depth))
+
+    def slope(data: Any, gain: Any, seed: Any) -> Any:
+        params = net.init(jax.random.fold_in(jax.random.key(1), seed))
+        for name in net.layers()[:-1]:
+            params[name]["kernel"] = params[name]["kernel"] * gain
+        grads = jax.grad(net.loss)(params, data)
+        squares = [jnp.sum(grads[name]["bias"] ** 2) for name in net.layers()[low:high]]
+        return jnp.log(jnp.stack(squares))
+
+    grid = np.meshgrid(experiment.law_gains, np.arange(experiment.seeds), indexing="ij")
+    gains, seeds = (axis.ravel() for axis in grid)
+    logs = devices.map_runs(slope, (net.data(),), (gains, seeds.astype(np.int32)))
+    if logs.shape[1] < 2:
+        return np.full(grid[0].shape, np.nan)
+    layers = np.arange(logs.shape[1]) - (logs.shape[1] - 1) / 2
+    return -(logs @ layers / (layers @ layers)).reshape(grid[0].shape)
+
+
+def _products(layers: int, width: int, nets: int) -> np.ndarray:
+    """Mean and variance of log |J u|^2 [moment, (value, low, high)] over ReLU networks.
+
+    J is the Jacobian of `layers` layers with weights N(0, 2 / width) at a random input, u a
+    random unit vector; 95 % intervals by the bootstrap.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def product(key: Any) -> Any:
+        start = jax.random.split(key)
+        x, u = jax.random.normal(start[0], (2, width))
+        u = u / jnp.linalg.norm(u)
+
+        def layer(pair: Any, key: Any) -> Any:
+            x, u = pair
+            weights = jax.random.normal(key, (width, width)) * np.sqrt(2 / width)
+            z = weights @ x
+            return (jnp.maximum(z, 0), (z > 0) * (weights @ u)), None
+
+        keys = jax.random.split(start[1], layers)
+        (_, u), _ = jax.lax.scan(layer, (x, u), keys)
+        return jnp.log(jnp.sum(u**2))
+
+    keys = jax.random.split(jax.random.key(2), nets)
+    logs = np.asarray(jax.jit(lambda keys: jax.lax.map(product, keys, batch_size=20))(keys))
+    picks = np.random.default_rng(0).integers(0, nets, (statistics.RESAMPLES, nets))
+    again = logs[picks]
+    found = []
+    for moment in (np.mean, np.var):
+        low, high = np.quantile(moment(again, axis=1), [0.025, 0.975])
+        found.append([moment(logs), low, high])
+    return np.array(found)
+
+
+RHOS = (0.5, 0.8, 0.9)
+LAST = {0.5: (150, 127), 0.8: (463, 392), 0.9: (981, 829)}
+"""The first T with rho^T = 0 in float32: with subnormals, and with them flushed."""
+
+
+def _vanished(rho: float) -> int:
+    """The first T at which rho^T, a factor a step, is 0 in float32."""
+    import jax
+    import jax.numpy as jnp
+
+    def advance(x: Any, _: Any) -> tuple[Any, Any]:
+        after = x * jnp.float32(rho)
+        return after, after
+
+    _, powers = jax.jit(lambda x: jax.lax.scan(advance, x, None, 3000))(jnp.float32(1))
+    zero = np.flatnonzero(np.asarray(powers) == 0)
+    return int(zero[0]) + 1 if len(zero) else -1
+
+
+def condense(dataset: xr.Dataset) -> xr.Dataset:
+    """Medians over seeds of `norm` and `lost` [start, depth, layer]; the rest as it is."""
+    one = dataset.isel(optimizer=0, drop=True)
+    with np.errstate(all="ignore"):
+        shown = {
+            name: one[name].reduce(_median, "seed").astype(np.float32)
+            for name in ("norm", "lost")
+        }
+    return one.assign(shown)
+
+
+def _median(values: np.ndarray, axis: int) -> np.ndarray:
+    return np.median(values, axis=axis)
+
+
+# Verdicts ---------------------------------------------------------------------------------
+
+
+def _of(results: Results, name: str) -> xr.Dataset:
+    assert isinstance(results.experiment, Depth)
+    return results.selected(results.experiment.at(name))
+
+
+def _rate(kind: str, gain: float) -> Callable[[Results], Estimate]:
+    """Measured log rate per layer less that of mean field theory."""
+
+    def measure(results: Results) -> Estimate:
+        rates = _of(results, kind).rate.sel(gain=gain).values
+        theory = np.log(meanfield.gradient_factor(kind, gain))
+        return statistics.mean(rates - theory)
+
+    return measure
+
+
+def _moment(product: tuple[int, ...], which: str) -> Callable[[Results], Estimate]:
+    """A moment of the log-normal law over its theory, 5 L / n or minus half of that."""
+
+    def measure(results: Results) -> Estimate:
+        products = results.experiment.products  # type: ignore[attr-defined]
+        if product not in products:
+            raise KeyError(product)
+        layers, width = product
+        theory = 5 * layers / width * (1 if which == "log_variance" else -0.5)
+        found = _of(results, "relu")[which].values[products.index(product)]
+        value, low, high = found / theory
+        count = results.experiment.nets  # type: ignore[attr-defined]
+        return Estimate(float(value), float(min(low, high)), float(max(low, high)), count)
+
+    return measure
+
+
+def _profile(results: Results, name: str, start: str, depth: int) -> xr.Dataset:
+    at = _of(results, name).sel(start=start, depth=depth)
+    return at.isel(layer=slice(0, depth + 1))
+
+
+def _lost(name: str, start: str, depth: int) -> Callable[[Results], Estimate]:
+    """Share of the first layer's gradient elements that are lost."""
+
+    def measure(results: Results) -> Estimate:
+        share = float(_profile(results, name, start, depth).lost[0])
+        return Estimate(share, share, share, results.experiment.seeds)  # type: ignore
+
+    return measure
+
+
+def _ratio(name: str) -> Callable[[Results], Estimate]:
+    """log10 of the first layer's gradient over the last hidden layer's, depth 64, He."""
+
+    def measure(results: Results) -> Estimate:
+        norm = _profile(results, name, "he", 64).norm
+        value = float(norm[0] - norm[-2])
+        return Estimate(value, value, value, results.experiment.seeds)  # type: ignore
+
+    return measure
+
+
+def _last(rho: float) -> Callable[[Results], Estimate]:
+    """Steps between the T at which rho^T is 0 and the nearer of its two predictions."""
+
+    def measure(results: Results) -> Estimate:
+        found = int(_of(results, "linear").vanished.sel(rho=rho))
+        away = min(abs(found - predicted) for predicted in LAST[rho])
+        return Estimate(away, away, away, 1)
+
+    return measure
+
+
+CHECKED = (
+    *(("tanh", gain) for gain in (0.5, 0.8, 1.0, 1.5, 2.0, 3.0)),
+    *(("sigmoid", gain) for gain in (1.0, 3.0, 5.0)),
+    *(("relu", gain) for gain in (0.5, 1.0, 2.0)),
+    *(("linear", gain) for gain in (0.5, 2.0)),
+    ("gelu", 2.0),
+)
+PREDICTIONS = (
+    *(
+        Prediction(
+            f"{kind}, sigma_w = {gain:g}: log rate per layer within 0.03 of mean field",
+            "Schoenholz et al. 2017",
+            _rate(kind, gain),
+            at_least=-0.03,
+            at_most=0.03,
+        )
+        for kind, gain in CHECKED
+    ),
+    *(
+        Prediction(
+            f"ReLU, {layers} layers of {width}: {title} 0.9 to 1.15 times theory",
+            "Hanin & Nica 2018",
+            _moment((layers, width), which),
+            at_least=0.9,
+            at_most=1.15,
+        )
+        for layers, width in DEFAULT.products
+        for which, title in (
+            ("log_variance", "variance of the log length"),
+            ("log_mean", "its mean"),
+        )
+    ),
+    Prediction(
+        "sigmoid, sigma_w = 0.5, depth 64: all of the first layer's gradient is lost",
+        "mean field: a factor 0.12 a layer",
+        _lost("sigmoid", "sw = 0.5", 64),
+        at_least=1,
+    ),
+    *(
+        Prediction(
+            f"{name}, He, depth 64: first and last hidden layer within a factor 100",
+            "own expectation",
+            _ratio(name),
+            at_least=-2,
+            at_most=2,
+        )
+        for name in ("residual", "normalised")
+    ),
+    *(
+        Prediction(
+            f"{rho}^T is 0 in float32 from one of the T predicted on, to a step or two",
+            "arithmetic",
+            _last(rho),
+            at_most=2,
+        )
+        for rho in RHOS
+    ),
+)
+
+
+def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One row for each network, start and depth: first and last layer's gradient."""
+    del manifest
+    for name in _networks(results):
+        records = _of(results, name)
+        for start in records.start.values:
+            for depth in records.depth.values:
+                at = _profile(results, name, str(start), int(depth))
+                yield {
+                    "network": name,
+                    "start": start,
+                    "depth": int(depth),
+                    "log10_first": float(at.norm[0]),
+                    "log10_last_hidden": float(at.norm[-2]),
+                    "lost_first": float(at.lost[0]),
+                    "lost_layers": int((at.lost > 0.5).sum()),
+                }
+
+
+# Figures ----------------------------------------------------------------------------------
+
+SHOWN = ("sw = 0.5", "sw = 1", "he", "sw = 2", "sw = 3")
+
+
+def _networks(results: Results) -> tuple[str, ...]:
+    assert isinstance(results.experiment, Depth)
+    return results.experiment.networks
+
+
+def draw(results: Results) -> dict[str, Figure]:
+    """Heat maps over layer and depth; rates against theory, and the log-normal law."""
+    return {"figure": _draw_maps(results), "figure-law": _draw_law(results)}
+
+
+def _draw_maps(results: Results) -> Figure:
+    from study import figures
+
+    rows = _networks(results)
+    figure, axes = figures.panels(
+        len(rows), len(SHOWN), height=1.0, sharex=True, sharey=True
+    )
+    image: Any = None
+    for row, name in enumerate(rows):
+        for column, start in enumerate(SHOWN):
+            image = _draw_map(axes[row, column], _of(results, name).sel(start=start))
+        axes[row, 0].set_ylabel(name if name in PLAIN else f"ReLU,\n{name}")
+    for column, start in enumerate(SHOWN):
+        title = start.replace("sw", r"$\sigma_w$").replace("he", "He")
+        axes[0, column].set_title(title, fontsize=8)
+        axes[-1, column].set_xlabel("Layer")
+    figure.colorbar(image, ax=axes, label="log10 length of a layer's gradient", aspect=50)
+    figure.suptitle(
+        "Gradients at the start by layer (across) and depth (down);"
+        " red: nothing left in float32, or overflow",
+        fontsize=8.5,
+        fontweight="bold",
+    )
+    return figure
+
+
+def _draw_map(axes: Axes, records: xr.Dataset) -> Any:
+    from matplotlib.colors import ListedColormap
+
+    norm = records.norm.values
+    gone = (records.lost.values > 0.5) & ~np.isnan(norm)
+    edges = np.concatenate([[0.5], np.arange(norm.shape[1]) + 1.5])
+    rows = np.arange(norm.shape[0] + 1)
+    shown = np.where(np.isfinite(norm) & ~gone, norm, np.nan)
+    image = axes.pcolormesh(edges, rows, shown, cmap="cividis", vmin=-20, vmax=10)
+    red = ListedColormap(["#b10000"])
+    axes.pcolormesh(edges, rows, np.where(gone, 1.0, np.nan), cmap=red)
+    depths = records.depth.values
+    axes.set_yticks(rows[:-1] + 0.5, [str(depth) for depth in depths], fontsize=6)
+    axes.set(ylim=(len(depths), 0), xscale="log", xlim=(0.9, edges[-1]))
+    axes.set_xticks([1, 4, 16, 64], ["1", "4", "16", "64"])
+    axes.minorticks_off()
+    axes.grid(False)
+    return image
+
+
+LOOKS = {
+    "tanh": ("#0072b2", "o"),
+    "sigmoid": ("#009e73", "s"),
+    "relu": ("#000000", "D"),
+    "gelu": ("#d55e00", "^"),
+    "linear": ("#cc79a7", "v"),
+}
+
+
+def _draw_law(results: Results) -> Figure:
+    from study import figures
+
+    figure, (row,) = figures.panels(1, 2, height=3.0)
+    law, spread = row
+    for kind in (name for name in _networks(results) if name in PLAIN):
+        colour, marker = LOOKS[kind]
+        rate = _of(results, kind).rate.transpose("seed", "gain")
+        gains = rate.gain.values
+        fine = np.linspace(gains.min(), gains.max(), 60)
+        theory = [np.log(meanfield.gradient_factor(kind, gain)) for gain in fine]
+        law.plot(fine, theory, color=colour, lw=1)
+        middle, (low, high) = np.median(rate, 0), statistics.band(rate.values)
+        law.vlines(gains, low, high, color=colour)
+        law.plot(gains, middle, marker, color=colour, ms=4, label=kind)
+    law.axhline(0, color="#999999", lw=0.7, ls=":")
+    law.set(xlabel=r"$\sigma_w$", ylabel="log squared gradient per layer")
+    law.set_title("a  Measured (points) and mean field (lines)")
+    law.legend()
+    records = _of(results, "relu")
+    products = results.experiment.products  # type: ignore[attr-defined]
+    expected = np.array([5 * layers / width for layers, width in products])
+    for part, sign, colour in (("log_variance", 1, "#0072b2"), ("log_mean", -2, "#d55e00")):
+        found = np.sort(sign * records[part].values, axis=1)
+        label = "variance" if sign == 1 else r"$-2 \times$ mean"
+        spread.vlines(expected, found[:, 0], found[:, 2], color=colour, lw=3, alpha=0.5)
+        spread.plot(expected, found[:, 1], "o", color=colour, ms=4, label=label)
+    top = 1.2 * float(expected.max())
+    spread.plot([0, top], [0, top], "k", lw=0.8, label="theory")
+    for (layers, width), x in zip(products, expected, strict=True):
+        spread.annotate(f"{layers} x {width}", (x, x), (4, -10), textcoords="offset points")
+    spread.set(xlabel="5 L / n", ylabel=r"of $\log |J u|^2$")
+    spread.set_title("b  ReLU: gradients are log-normal")
+    spread.legend()
+    return figure
+
+
+if __name__ == "__main__":
+    cli.main(__spec__.name)
