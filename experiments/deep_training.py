@@ -335,7 +335,7 @@ def _draw_table(axes: Axes, results: Results) -> None:
                 size = 0.96 / len(found), 0.9
                 axes.add_patch(Rectangle(corner, *size, fc=COLOURS[end], ec="none"))
             usual = found[len(found) // 2]
-            text = f"{steps:.0f}" if np.isfinite(steps) else usual.replace(" ", "\n")
+            text = f"{steps:.0f}" if np.isfinite(steps) else "\n".join(usual.rsplit(" ", 1))
             ink = "white" if usual in ("arrived", "no direction", "not finite") else "black"
             middle = {"ha": "center", "va": "center", "fontsize": 6.5, "color": ink}
             axes.text(column + 0.5, row + 0.5, text, **middle)

@@ -234,7 +234,12 @@ def stack_problems(datasets: dict[str, xr.Dataset]) -> xr.Dataset:
         dataset.drop_vars([v for v in own if v in dataset]).assign_attrs(problem=name)
         for name, dataset in datasets.items()
     ]
-    shared = _stack([part.drop_dims(_unused(part)) for part in parts], "problem")
+    parts = [part.drop_dims(_unused(part)) for part in parts]
+    every = {str(dim): part[dim] for part in parts for dim in part.indexes}
+    whole = [
+        part.assign_coords(every | {d: part[d] for d in part.indexes}) for part in parts
+    ]
+    shared = _stack(whole, "problem")
     arrays = [array.reset_coords(drop=True) for array in own.values()]
     shared, *arrays = xr.align(shared, *arrays, join="exact")  # lose nothing
     # With nothing shared there is no axis, but still the problems' names.

@@ -5,7 +5,7 @@ module.
 """
 
 from study.problems.base import PROBLEMS, Problem
-from study.problems.deep import DeepBlobs, Recall
+from study.problems.deep import DeepBlobs, RandomTargets, Recall
 from study.problems.images import Digits
 from study.problems.landscapes import Bowl, Plateau, Saddle
 from study.problems.quadratic import DeepObsQuadratic, NoisyQuadratic
@@ -30,6 +30,7 @@ __all__ = [
     "Problem",
     "RandomGradient",
     "RandomLayer",
+    "RandomTargets",
     "Recall",
     "ReluRegression",
     "Saddle",

@@ -100,7 +100,8 @@ class Problem(Spec, abc.ABC):
 
         def scaled(params: Params) -> Array:
             loss = low.loss(params, trees.cast(batch, kind))
-            return loss * jax.numpy.asarray(self.loss_scale, loss.dtype)
+            # Rounded in the format: a scale beyond its range is inf, as it is meant to be.
+            return loss * jax.numpy.float32(self.loss_scale).astype(loss.dtype)
 
         loss, grad = jax.value_and_grad(scaled)(trees.cast(params, kind))
         back = trees.cast((loss, told(grad)), self.dtype)

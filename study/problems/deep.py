@@ -153,6 +153,80 @@ class DeepBlobs(Problem):
 
 @PROBLEMS.register
 @dataclasses.dataclass(frozen=True)
+class RandomTargets(Problem):
+    """Equal layers without biases, normal inputs and normal targets; all points a batch.
+
+    Mean squared error over points and outputs, the outputs being the last activations. How
+    small a gradient is in each layer, and nothing else, is the question.
+    """
+
+    label = "Random targets"
+    selects = "train_loss"
+    reports = "train_loss"
+
+    depth: int = 8
+    """Layers."""
+    width: int = 128
+    """Units of each, inputs and outputs."""
+    activation: Activation = "sigmoid"
+    """After each layer."""
+    gain: float = 1.0
+    """Sigma_w: kernels are N(0, gain^2 / width)."""
+    points: int = 64
+    """In the batch."""
+    data_seed: int = 0
+    """Of inputs and targets."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        self.at_least(depth=1, width=1, points=1, data_seed=0)
+
+    def data(self) -> Data:
+        """(inputs [point, unit], targets [point, unit])."""
+        import jax.numpy as jnp
+
+        random = np.random.default_rng(self.data_seed)
+        pair = random.normal(size=(2, self.points, self.width))
+        return tuple(pair.astype(jnp.dtype(self.dtype)))
+
+    def init(self, key: Key) -> Params:
+        """{layer_000: [in, out], ...}."""
+        import jax
+        import jax.numpy as jnp
+
+        shape = (self.depth, self.width, self.width)
+        spread = jnp.asarray(self.gain / np.sqrt(self.width), self.dtype)
+        kernels = spread * jax.random.normal(key, shape, self.dtype)
+        return {f"layer_{i:03d}": kernel for i, kernel in enumerate(kernels)}
+
+    def sample(self, data: Data, key: Key) -> Batch:
+        """All inputs and targets."""
+        del key
+        return data
+
+    def loss(self, params: Params, batch: Batch) -> Array:
+        """Mean squared error."""
+        import jax
+        import jax.numpy as jnp
+
+        from study.networks import ACTIVATIONS
+
+        def advance(x: Array, kernel: Array) -> tuple[Array, None]:
+            inner = jnp.matmul(x, kernel, precision="highest")
+            return ACTIVATIONS[self.activation](inner), None
+
+        inputs, targets = batch
+        stacked = jnp.stack([params[name] for name in sorted(params)])
+        return jnp.mean(jnp.square(jax.lax.scan(advance, inputs, stacked)[0] - targets))
+
+    def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
+        """The same loss."""
+        return {"train_loss": self.loss(params, data)}
+
+
+@PROBLEMS.register
+@dataclasses.dataclass(frozen=True)
 class Recall(Problem):
     """A simple recurrent network that tells, at the end of a sequence, its first number.
 
