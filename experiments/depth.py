@@ -5,7 +5,7 @@ Question.   At the start of a deep network, how long is the gradient of every la
             as mean field theory has it; which layers have none left in float32; and what
             do residual connections, normalisation and recurrence change?
 Prediction. The squared gradient changes by chi_1 in each layer: log rates within 0.03 of
-            mean field theory at width 256. For ReLU the logarithm of a squared length has
+            mean field theory at width 400. For ReLU the logarithm of a squared length has
             the variance 5 L / n and minus half of it as mean over L layers of width n. In
             float32, sigmoid layers of sigma_w = 0.5 leave nothing of the first gradients
             at depth 64. Residual connections and normalisation keep the first layer's
@@ -13,7 +13,7 @@ Prediction. The squared gradient changes by chi_1 in each layer: log rates withi
             rho^T is 0 in float32 from T = 150, 463, 981 on for rho = 0.5, 0.8, 0.9, or
             from 126, 392, 829 on where subnormals are flushed.
 Varied.     Scientific: depth, activation, initialisation. Fixed: width 64 for lengths of
-            gradients, 256 for rates; all points of the blobs; ten seeds.
+            gradients, 400 for rates; all points of the blobs; ten seeds, 40 for rates.
 Cost.       Four minutes on two CPU cores.
 
     python -m experiments.depth             run, store, judge, draw
@@ -54,6 +54,7 @@ LAWS: tuple[tuple[str, float], ...] = (
     *((law, 1.0) for law in ("lecun", "glorot", "he", "orthogonal")),
 )
 STARTS = tuple(f"sw = {gain:g}" if law == "normal" else law for law, gain in LAWS)
+AXES = ("start", "depth", "seed", "layer")
 PLAIN = ("relu", "tanh", "sigmoid", "gelu", "linear")
 NETWORKS: dict[str, dict[str, Any]] = {
     **{name: {"activation": name} for name in PLAIN},
@@ -71,12 +72,14 @@ class Depth(Comparison):
     """Names of NETWORKS."""
     depths: tuple[int, ...] = (4, 8, 16, 32, 64)
     """Hidden layers."""
-    law_width: int = 256
+    law_width: int = 400
     """Of the networks whose rate per layer is measured."""
     law_depth: int = 30
     """Their hidden layers."""
     law_gains: tuple[float, ...] = (0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)
     """Their sigma_w."""
+    law_seeds: int = 40
+    """Their starts."""
     products: tuple[tuple[int, ...], ...] = ((10, 50), (20, 50), (20, 100))
     """Layers and width of the networks behind the log-normal law."""
     nets: int = 2_000
@@ -92,7 +95,7 @@ class Depth(Comparison):
             self.refuse("networks", f"of {', '.join(NETWORKS)}, not {unknown.pop()}")
         if any(len(pair) != 2 for pair in self.products):
             self.refuse("products", "pairs of layers and width")
-        for name in ("law_width", "law_depth", "nets", "seeds"):
+        for name in ("law_width", "law_depth", "law_seeds", "nets", "seeds"):
             if getattr(self, name) < 2:
                 self.refuse(name, "at least 2")
 
@@ -117,6 +120,7 @@ PRESETS = {
         depths=(2,),
         law_width=4,
         law_depth=4,
+        law_seeds=2,
         law_gains=(1.0,),
         products=((2, 4),),
         nets=4,
@@ -126,12 +130,12 @@ PRESETS = {
     "paper": dataclasses.replace(
         DEFAULT,
         depths=(4, 8, 16, 32, 64, 128),
-        law_width=400,
+        law_width=1_000,
         products=((10, 50), (20, 50), (20, 100), (50, 100), (40, 200)),
         seeds=20,
     ),
 }
-KEPT = ("norm", "lost", "rate", "log_mean", "log_variance", "vanished")
+KEPT = ("norm", "state", "lost_first", "rate", "log_mean", "log_variance", "vanished")
 
 
 def run_cell(
@@ -145,7 +149,7 @@ def run_cell(
     Over [start, depth, seed, layer], NaN beyond the depth: `norm`, log10 of the length of a
     kernel's gradient (-inf where it is 0), and `lost`, the share of its elements that are
     0, subnormal or not finite, in the problem's precision. For plain networks `rate` [gain,
-    seed], the change of log squared gradients per layer, in float64. For ReLU alone
+    net], the change of log squared gradients per layer, in float64. For ReLU alone
     `log_mean` and `log_variance` [product, (value, low, high)] of the log-normal law; for
     linear alone `vanished` [rho], the first T at which rho^T is 0.
     """
@@ -164,13 +168,12 @@ def run_cell(
             found = _lengths(deep, experiment.seeds)
             norms[:, i, :, : depth + 1], lost[:, i, :, : depth + 1] = found
             progress((i + 1) / len(experiment.depths))
-    dims = ("start", "depth", "seed", "layer")
-    variables: dict[str, Any] = {"norm": (dims, norms), "lost": (dims, lost)}
+    variables: dict[str, Any] = {"norm": (AXES, norms), "lost": (AXES, lost)}
     name = experiment.networks[experiment.problems.index(problem)]
     with devices.precision("float64"):
         if name in PLAIN:
             rates = _rates(experiment, problem)
-            variables["rate"] = (("gain", "seed"), rates)
+            variables["rate"] = (("gain", "net"), rates)
         if name == "relu":
             moments = np.stack(
                 [_products(n, width, experiment.nets) for n, width in experiment.products]
@@ -234,10 +237,11 @@ def _starts(problem: Problem, seeds: int) -> Any:
 
 
 def _rates(experiment: Depth, problem: DeepBlobs) -> np.ndarray:
-    """Slope of log |dL/db|^2 over the middle layers [gain, seed], toward the input.
+    """Slope of log |df/db|^2 over the middle layers [gain, seed], toward the input.
 
-    Of one point, so that a bias's gradient is that of its layer's input; a least-squares
-    line over the layers from a third to nine tenths, where lengths have settled.
+    f is the sum of the outputs at one point, so that a bias's gradient is that of its
+    layer's input and no loss saturates; a least-squares line over the layers from a third
+    to nine tenths, where lengths have settled.
     """
     import jax
     import jax.numpy as jnp
@@ -253,21 +257,22 @@ def _rates(experiment: Depth, problem: DeepBlobs) -> np.ndarray:
     )
     low, high = experiment.law_depth // 3, max(2, round(0.9 * experiment.law_depth))
 
-    def slope(data: Any, gain: Any, seed: Any) -> Any:
-        params = net.init(jax.random.fold_in(jax.random.key(1), seed))
-        for name in net.layers()[:-1]:
-            params[name]["kernel"] = params[name]["kernel"] * gain
-        grads = jax.grad(net.loss)(params, data)
-        squares = [jnp.sum(grads[name]["bias"] ** 2) for name in net.layers()[low:high]]
-        return jnp.log(jnp.stack(squares))
+    def slopes(data: Any, gains: Any, seed: Any) -> Any:
+        drawn = net.init(jax.random.fold_in(jax.random.key(1), seed))
 
-    grid = np.meshgrid(experiment.law_gains, np.arange(experiment.seeds), indexing="ij")
-    gains, seeds = (axis.ravel() for axis in grid)
-    logs = devices.map_runs(slope, (net.data(),), (gains, seeds.astype(np.int32)))
-    if logs.shape[1] < 2:
-        return np.full(grid[0].shape, np.nan)
-    layers = np.arange(logs.shape[1]) - (logs.shape[1] - 1) / 2
-    return -(logs @ layers / (layers @ layers)).reshape(grid[0].shape)
+        def slope(gain: Any) -> Any:
+            params = {k: {**v, "kernel": v["kernel"] * gain} for k, v in drawn.items()}
+            grads = jax.grad(lambda p: net.apply(p, data[0]).sum())(params)
+            squares = [jnp.sum(grads[n]["bias"] ** 2) for n in net.layers()[low:high]]
+            return jnp.log(jnp.stack(squares))
+
+        return jax.vmap(slope)(gains)
+
+    seeds = np.arange(experiment.law_seeds, dtype=np.int32)
+    gains = np.array(experiment.law_gains)
+    logs = devices.map_runs(slopes, (net.data(), gains), (seeds,)).swapaxes(0, 1)
+    layers = np.arange(logs.shape[2]) - (logs.shape[2] - 1) / 2
+    return -(logs @ layers / (layers @ layers))
 
 
 def _products(layers: int, width: int, nets: int) -> np.ndarray:
@@ -325,18 +330,23 @@ def _vanished(rho: float) -> int:
 
 
 def condense(dataset: xr.Dataset) -> xr.Dataset:
-    """Medians over seeds of `norm` and `lost` [start, depth, layer]; the rest as it is."""
+    """Medians over seeds of `norm` [start, depth, layer]; the rest as it is.
+
+    `state` of each layer's gradient is 1 where all of it is 0 or subnormal, 2 where its
+    length is not finite, otherwise 0; `lost_first` [start, depth] is the lost share of the
+    first layer's elements.
+    """
     one = dataset.isel(optimizer=0, drop=True)
-    with np.errstate(all="ignore"):
-        shown = {
-            name: one[name].reduce(_median, "seed").astype(np.float32)
-            for name in ("norm", "lost")
-        }
-    return one.assign(shown)
-
-
-def _median(values: np.ndarray, axis: int) -> np.ndarray:
-    return np.median(values, axis=axis)
+    norm, lost = (np.median(one[n].transpose(*AXES).values, 2) for n in ("norm", "lost"))
+    inside = np.arange(norm.shape[-1]) <= one.depth.values[:, None]
+    state = np.where(inside & ~np.isfinite(norm) & (norm != -np.inf), 2, 0)
+    state[inside & (state == 0) & (lost >= 1)] = 1
+    dims = ("start", "depth", "layer")
+    return one.drop_vars(["norm", "lost"]).assign(
+        norm=(dims, norm.astype(np.float32)),
+        state=(dims, state.astype(np.int8)),
+        lost_first=(dims[:2], lost[..., 0].astype(np.float32)),
+    )
 
 
 # Verdicts ---------------------------------------------------------------------------------
@@ -384,7 +394,7 @@ def _lost(name: str, start: str, depth: int) -> Callable[[Results], Estimate]:
     """Share of the first layer's gradient elements that are lost."""
 
     def measure(results: Results) -> Estimate:
-        share = float(_profile(results, name, start, depth).lost[0])
+        share = float(_profile(results, name, start, depth).lost_first)
         return Estimate(share, share, share, results.experiment.seeds)  # type: ignore
 
     return measure
@@ -486,8 +496,9 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
                     "depth": int(depth),
                     "log10_first": float(at.norm[0]),
                     "log10_last_hidden": float(at.norm[-2]),
-                    "lost_first": float(at.lost[0]),
-                    "lost_layers": int((at.lost > 0.5).sum()),
+                    "lost_first": float(at.lost_first),
+                    "layers_lost": int((at.state == 1).sum()),
+                    "layers_overflown": int((at.state == 2).sum()),
                 }
 
 
@@ -525,7 +536,7 @@ def _draw_maps(results: Results) -> Figure:
     figure.colorbar(image, ax=axes, label="log10 length of a layer's gradient", aspect=50)
     figure.suptitle(
         "Gradients at the start by layer (across) and depth (down);"
-        " red: nothing left in float32, or overflow",
+        " red: all of it lost in float32; orange: overflow",
         fontsize=8.5,
         fontweight="bold",
     )
@@ -535,14 +546,14 @@ def _draw_maps(results: Results) -> Figure:
 def _draw_map(axes: Axes, records: xr.Dataset) -> Any:
     from matplotlib.colors import ListedColormap
 
-    norm = records.norm.values
-    gone = (records.lost.values > 0.5) & ~np.isnan(norm)
+    norm, state = records.norm.values, records.state.values
     edges = np.concatenate([[0.5], np.arange(norm.shape[1]) + 1.5])
     rows = np.arange(norm.shape[0] + 1)
-    shown = np.where(np.isfinite(norm) & ~gone, norm, np.nan)
+    shown = np.where(state == 0, norm, np.nan)
     image = axes.pcolormesh(edges, rows, shown, cmap="cividis", vmin=-20, vmax=10)
-    red = ListedColormap(["#b10000"])
-    axes.pcolormesh(edges, rows, np.where(gone, 1.0, np.nan), cmap=red)
+    ends = ListedColormap(["#b10000", "#ff7f0e"])
+    gone = np.where(state > 0, state, np.nan)
+    axes.pcolormesh(edges, rows, gone, cmap=ends, vmin=1, vmax=2)
     depths = records.depth.values
     axes.set_yticks(rows[:-1] + 0.5, [str(depth) for depth in depths], fontsize=6)
     axes.set(ylim=(len(depths), 0), xscale="log", xlim=(0.9, edges[-1]))
@@ -568,7 +579,7 @@ def _draw_law(results: Results) -> Figure:
     law, spread = row
     for kind in (name for name in _networks(results) if name in PLAIN):
         colour, marker = LOOKS[kind]
-        rate = _of(results, kind).rate.transpose("seed", "gain")
+        rate = _of(results, kind).rate.transpose("net", "gain")
         gains = rate.gain.values
         fine = np.linspace(gains.min(), gains.max(), 60)
         theory = [np.log(meanfield.gradient_factor(kind, gain)) for gain in fine]
@@ -589,9 +600,11 @@ def _draw_law(results: Results) -> Figure:
         spread.vlines(expected, found[:, 0], found[:, 2], color=colour, lw=3, alpha=0.5)
         spread.plot(expected, found[:, 1], "o", color=colour, ms=4, label=label)
     top = 1.2 * float(expected.max())
+    spread.set_xlim(0, 1.35 * float(expected.max()))
     spread.plot([0, top], [0, top], "k", lw=0.8, label="theory")
-    for (layers, width), x in zip(products, expected, strict=True):
-        spread.annotate(f"{layers} x {width}", (x, x), (4, -10), textcoords="offset points")
+    for i, ((layers, width), x) in enumerate(zip(products, expected, strict=True)):
+        text, place = f"{layers} layers of {width}", (6, -12 - 9 * (i % 3))
+        spread.annotate(text, (x, x), place, textcoords="offset points", fontsize=7)
     spread.set(xlabel="5 L / n", ylabel=r"of $\log |J u|^2$")
     spread.set_title("b  ReLU: gradients are log-normal")
     spread.legend()
