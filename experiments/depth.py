@@ -37,7 +37,7 @@ from study import cli, meanfield, optimizers, statistics
 from study.claims import Prediction
 from study.experiment import Comparison
 from study.optimizers import Optimizer
-from study.problems import DeepBlobs, Problem
+from study.problems import DeepBlobs, Problem, Recall
 from study.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -135,7 +135,16 @@ PRESETS = {
         seeds=20,
     ),
 }
-KEPT = ("norm", "state", "lost_first", "rate", "log_mean", "log_variance", "vanished")
+KEPT = (
+    "norm",
+    "state",
+    "lost_first",
+    "rate",
+    "log_mean",
+    "log_variance",
+    "vanished",
+    "recurrence",
+)
 
 
 def run_cell(
@@ -180,13 +189,22 @@ def run_cell(
             )
             for i, part in enumerate(("log_mean", "log_variance")):
                 variables[part] = (("product", "limit"), moments[:, i])
+    if name in ("linear", "tanh"):
+        variables["recurrence"] = (
+            ("rho", "length", "sequence"),
+            _recurrence(problem.activation, experiment.seeds),
+        )
     if name == "linear":
         variables["vanished"] = ("rho", [_vanished(rho) for rho in RHOS])
     dataset = xr.Dataset(
         variables,
         {"start": list(STARTS), "depth": np.asarray(experiment.depths, np.int32)}
         | ({"gain": list(experiment.law_gains)} if "rate" in variables else {})
-        | ({"rho": list(RHOS)} if "vanished" in variables else {}),
+        | (
+            {"length": list(LENGTHS), "rho": list(RHOS)}
+            if "recurrence" in variables
+            else {}
+        ),
         {"flushes_subnormals": int(_vanished(0.5) < 149)},
     )
     return sweep.finish(dataset, problem, optimizer, begun, norms[..., 0].size)
@@ -310,7 +328,8 @@ def _products(layers: int, width: int, nets: int) -> np.ndarray:
     return np.array(found)
 
 
-RHOS = (0.5, 0.8, 0.9)
+RHOS = (0.5, 0.8, 0.9, 1.0, 1.2)
+LENGTHS = (2, 4, 8, 16, 32, 64, 128, 256)
 LAST = {0.5: (150, 127), 0.8: (463, 392), 0.9: (981, 829)}
 """The first T with rho^T = 0 in float32: with subnormals, and with them flushed."""
 
@@ -327,6 +346,35 @@ def _vanished(rho: float) -> int:
     _, powers = jax.jit(lambda x: jax.lax.scan(advance, x, None, 3000))(jnp.float32(1))
     zero = np.flatnonzero(np.asarray(powers) == 0)
     return int(zero[0]) + 1 if len(zero) else -1
+
+
+def _recurrence(activation: Any, seeds: int) -> np.ndarray:
+    """log10 of |dh_T / dx_1| over that at T = 1 [rho, length, seed], W = rho orthogonal."""
+    import jax
+    import jax.numpy as jnp
+
+    from study import devices
+
+    def change(seed: Any) -> Any:
+        key = jax.random.fold_in(jax.random.key(3), seed)
+        longest = Recall(length=max(LENGTHS), activation=activation, dtype="float64")
+        params = longest.init(key)  # the same for every length
+        found = []
+        for length in (1, *LENGTHS):
+            x = jax.random.normal(key, (1, length))
+            along = jnp.zeros_like(x).at[0, 0].set(1.0)
+
+            def size(rho: Any, x: Any = x, along: Any = along) -> Any:
+                scaled = {**params, "recurrent": rho * params["recurrent"]}
+                moved = jax.jvp(lambda x: longest.last(scaled, x), (x,), (along,))[1]
+                return jnp.log10(jnp.linalg.norm(moved))
+
+            found.append(jax.vmap(size)(jnp.array(RHOS)))
+        return jnp.stack(found, 1)
+
+    with devices.precision("float64"):
+        logs = devices.map_runs(change, (), (np.arange(seeds, dtype=np.int32),))
+    return np.moveaxis(logs[..., 1:] - logs[..., :1], 0, -1)
 
 
 def condense(dataset: xr.Dataset) -> xr.Dataset:
@@ -422,6 +470,20 @@ def _last(rho: float) -> Callable[[Results], Estimate]:
     return measure
 
 
+def _per_step(results: Results) -> Estimate:
+    """Largest |log10 |dh_T / dx_1| - (T - 1) log10 rho| of the linear recurrence."""
+    found = _of(results, "linear").recurrence.transpose("sequence", "rho", "length").values
+    theory = np.log10(RHOS)[:, None] * (np.array(LENGTHS) - 1)
+    worst = float(np.abs(found - theory).max())
+    return Estimate(worst, worst, worst, len(found))
+
+
+def _at_one(results: Results) -> Estimate:
+    """log10 |dh_T / dx_1| of tanh at rho = 1 and T = 256."""
+    found = _of(results, "tanh").recurrence.sel(rho=1.0, length=256)
+    return statistics.bootstrap(found.values)
+
+
 CHECKED = (
     *(("tanh", gain) for gain in (0.5, 0.8, 1.0, 1.5, 2.0, 3.0)),
     *(("sigmoid", gain) for gain in (1.0, 3.0, 5.0)),
@@ -477,7 +539,19 @@ PREDICTIONS = (
             _last(rho),
             at_most=2,
         )
-        for rho in RHOS
+        for rho in LAST
+    ),
+    Prediction(
+        "linear recurrence: |dh_T / dx_1| is rho^(T - 1), to 1e-3 in log10, T up to 256",
+        "rho times an orthogonal matrix",
+        _per_step,
+        at_most=1e-3,
+    ),
+    Prediction(
+        "tanh recurrence, rho = 1: |dh_T / dx_1| is below 0.1 at T = 256",
+        "own expectation: slopes below 1",
+        _at_one,
+        at_most=-1,
     ),
 )
 
@@ -575,8 +649,9 @@ LOOKS = {
 def _draw_law(results: Results) -> Figure:
     from study import figures
 
-    figure, (row,) = figures.panels(1, 2, height=3.0)
-    law, spread = row
+    figure, (row,) = figures.panels(1, 3, height=3.0)
+    law, spread, time = row
+    _draw_recurrence(time, results)
     for kind in (name for name in _networks(results) if name in PLAIN):
         colour, marker = LOOKS[kind]
         rate = _of(results, kind).rate.transpose("net", "gain")
@@ -589,7 +664,7 @@ def _draw_law(results: Results) -> Figure:
         law.plot(gains, middle, marker, color=colour, ms=4, label=kind)
     law.axhline(0, color="#999999", lw=0.7, ls=":")
     law.set(xlabel=r"$\sigma_w$", ylabel="log squared gradient per layer")
-    law.set_title("a  Measured (points) and mean field (lines)")
+    law.set_title("a  Rate: net (points), theory")
     law.legend()
     records = _of(results, "relu")
     products = results.experiment.products  # type: ignore[attr-defined]
@@ -606,9 +681,29 @@ def _draw_law(results: Results) -> Figure:
         text, place = f"{layers} layers of {width}", (6, -12 - 9 * (i % 3))
         spread.annotate(text, (x, x), place, textcoords="offset points", fontsize=7)
     spread.set(xlabel="5 L / n", ylabel=r"of $\log |J u|^2$")
-    spread.set_title("b  ReLU: gradients are log-normal")
+    spread.set_title("b  ReLU: log-normal law")
     spread.legend()
     return figure
+
+
+def _draw_recurrence(axes: Axes, results: Results) -> None:
+    """How much of the first number's effect is left at the end of a sequence."""
+    steps = np.array(LENGTHS)
+    colours = ("#0072b2", "#56b4e9", "#009e73", "#000000", "#d55e00")
+    for rho, colour in zip(RHOS, colours, strict=True):
+        axes.plot(steps, (steps - 1) * np.log10(rho), color=colour, lw=1)
+        if "tanh" in _networks(results):
+            found = _of(results, "tanh").recurrence.sel(rho=rho).median("sequence")
+            axes.plot(steps, found, "o", color=colour, ms=3.5, label=rf"$\rho = {rho:g}$")
+    for level, name in ((-7.2, "float16 ends"), (-37.9, "float32 ends")):
+        axes.axhline(level, color="#b10000", lw=0.8, ls=":")
+        axes.text(2, level - 0.6, name, color="#b10000", fontsize=6.5, va="top")
+    axes.set(xscale="log", xlabel="Length T", ylim=(-48, 22))
+    axes.set_xticks([2, 8, 32, 128], ["2", "8", "32", "128"])
+    axes.minorticks_off()
+    axes.set_ylabel(r"$\log_{10} |dh_T / dx_1|$")
+    axes.set_title("c  Recurrent: tanh, linear")
+    axes.legend(fontsize=6.5, loc="upper left", ncols=2, columnspacing=0.8)
 
 
 if __name__ == "__main__":

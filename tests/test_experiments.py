@@ -1,5 +1,6 @@
 """Every experiment, found by its file: the real command at the smoke preset."""
 
+import contextlib
 import importlib
 import json
 
@@ -28,10 +29,20 @@ def test_presets_are_specs_that_survive_a_file(name):
         assert spec.decode(stored, type(preset)) == preset
 
 
-@pytest.mark.parametrize("name", SWEPT)
-def test_smoke_runs_stores_judges_draws_and_publishes(name, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    cli.main(f"experiments.{name}", ["--preset", "smoke", "--quiet", "--publish"])
+@pytest.fixture(scope="module", params=SWEPT)
+def ran(request, tmp_path_factory):
+    """An experiment's name and a folder in which its smoke preset has run once."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with contextlib.chdir(folder):
+        cli.main(
+            f"experiments.{request.param}", ["--preset", "smoke", "--quiet", "--publish"]
+        )
+    return request.param, folder
+
+
+def test_smoke_runs_stores_judges_draws_and_publishes(ran, monkeypatch, capsys):
+    name, place = ran
+    monkeypatch.chdir(place)
     smoke = MODULES[name].PRESETS["smoke"]
     folder = cli.run_folder(name, smoke)
     published = cli.ROOT / name
@@ -63,11 +74,10 @@ def test_smoke_runs_stores_judges_draws_and_publishes(name, tmp_path, monkeypatc
     assert "cells are in" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", SWEPT)
-def test_drawing_sees_stored_arrays_only(name, tmp_path, monkeypatch):
+def test_drawing_sees_stored_arrays_only(ran, monkeypatch):
     """The same figure from thinned records, with training out of reach."""
-    monkeypatch.chdir(tmp_path)
-    cli.main(f"experiments.{name}", ["--preset", "smoke", "--quiet", "--publish"])
+    name, place = ran
+    monkeypatch.chdir(place)
     from study import figures, sweep
 
     monkeypatch.delattr(sweep, "run_cell")

@@ -6,7 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
+from experiments import (
+    deep_training,
+    deepobs_quadratic,
+    exploding,
+    learning_rate,
+    same_path,
+)
 from study import curvature, meanfield, optimizers, statistics, train
 from study.errors import UserError
 from study.problems import (
@@ -254,8 +262,6 @@ def test_curvature_of_a_network_agrees_with_its_whole_hessian(key):
 
 @pytest.mark.parametrize(("radius", "count"), [(3.0, 17), (4.0, 225)])
 def test_leaving_a_plateau_takes_as_long_as_in_a_python_loop(radius, count):
-    from experiments import same_path
-
     x, steps = radius, 0
     while abs(x) >= 0.1:
         x, steps = x - x * np.exp(-(x**2) / 2), steps + 1
@@ -286,3 +292,74 @@ def test_the_mean_has_students_interval():
     np.testing.assert_allclose(found[:3], [2.5, 0.44574, 4.55426], atol=1e-5)
     assert statistics.mean(np.array([1.0, np.inf])).low == np.inf
     assert np.isnan(statistics.mean(np.array([1.0, np.nan])).value)
+
+
+# What experiments make of their records ---------------------------------------------------
+
+
+def test_clipping_bounds_what_it_says_and_normalising_keeps_the_direction():
+    grad = {"a": jnp.asarray([3.0, -4.0]), "b": jnp.asarray([0.0, 12.0])}
+    made = {t: exploding.treat(grad, t, jnp.float32(1.0)) for t in exploding.TREATMENTS}
+    for name in ("norm", "normalised"):
+        for leaf in ("a", "b"):
+            np.testing.assert_allclose(made[name][leaf], grad[leaf] / 13, rtol=1e-6)
+    half = np.sqrt(0.5)  # each leaf has half of the elements
+    np.testing.assert_allclose(made["leaf"]["a"], [0.6 * half, -0.8 * half], rtol=1e-6)
+    np.testing.assert_allclose(made["leaf"]["b"], [0, half], rtol=1e-6)
+    np.testing.assert_allclose(made["element"]["a"], [0.5, -0.5])
+    np.testing.assert_allclose(made["normalised by leaf"]["b"], [0, 1])
+    assert made["none"] is grad
+    small = jax.tree.map(lambda x: x / 100, grad)
+    zero = jax.tree.map(jnp.zeros_like, grad)
+    for name in exploding.CLIPPED:
+        kept = exploding.treat(small, name, jnp.float32(1.0))
+        jax.tree.map(np.testing.assert_array_equal, kept, small)
+    for name in exploding.TREATMENTS:
+        still = exploding.treat(zero, name, jnp.float32(1.0))
+        jax.tree.map(np.testing.assert_array_equal, still, zero)
+
+
+def test_outcomes_of_a_learning_rate_on_known_curves():
+    curves = {
+        1e-4: [1.0, 0.99, 0.98, 0.97, 0.96],  # stuck
+        1e-3: [1.0, 0.5, 0.2, 0.1, 0.0],  # converging
+        1e-2: [1.0, 0.3, 0.5, 0.3, 0.5],  # oscillating
+        1e-1: [1.0, 2.0, 4.0, 8.0, 16.0],  # diverged
+        1.0: [1.0, 9.0, np.inf, np.nan, np.nan],  # diverged
+    }
+    values = np.array(list(curves.values()))[None, :, None]
+    dims = ("optimizer", "learning_rate", "seed", "evaluation")
+    dataset = xr.Dataset(
+        {"objective": (dims, values), "slope": 1.0, "curvature": 1.0, "trace": 1.0},
+        {"optimizer": ["SGD"], "learning_rate": list(curves), "seed": [0]},
+        {"reports": "objective", "problem": "x"},
+    )
+    found = learning_rate.condense(dataset)
+    names = [learning_rate.OUTCOMES[i] for i in found.outcome.values.ravel()]
+    assert names == ["stuck", "converging", "oscillating", "diverged", "diverged"]
+    np.testing.assert_array_equal(found.good.values.ravel(), [0, 1, 0, 0, 0])
+    np.testing.assert_allclose(found.gap, [1.0])
+    np.testing.assert_allclose(found.progress.values.ravel()[:3], [0.04, 1.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("losses", "norm", "end"),
+    [
+        ([1.4, 0.5, 0.09, 0.2], 1.0, "arrived"),
+        ([1.4, 1.39, 1.386, 1.386], 1e-7, "plateau"),
+        ([1.4, 1.39, 1.386, 1.386], 0.0, "no direction"),
+        ([1.4, 0.9, 0.7, 0.7], 1.0, "wrong minimum"),
+        ([1.4, 1.2, 1.0, 0.5], 1.0, "on its way"),
+        ([1.4, 1.2, 1.0, np.nan], 1.0, "not finite"),
+    ],
+)
+def test_how_training_ended(losses, norm, end):
+    assert deep_training.ending(np.array(losses), norm) == end
+
+
+def test_published_floor_and_edges_are_those_of_the_problem():
+    assert deepobs_quadratic.FLOOR == 86.8735  # checked against the data above
+    assert DeepObsQuadratic().epoch == deepobs_quadratic.EPOCH
+    for known in deepobs_quadratic.PUBLISHED.values():
+        assert known.rate in deepobs_quadratic.DEFAULT.learning_rates
+        assert known.epochs[100] == pytest.approx(known.mean, abs=0.01)

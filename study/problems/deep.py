@@ -295,6 +295,14 @@ class Recall(Problem):
 
     def loss(self, params: Params, batch: Batch) -> Array:
         """Mean of (v^T h - x_1)^2 / 2."""
+        import jax.numpy as jnp
+
+        last = self.last(params, batch)
+        told = jnp.matmul(last, params["readout"], precision="highest")
+        return jnp.mean(jnp.square(told - batch[:, 0])) / 2
+
+    def last(self, params: Params, batch: Batch) -> Array:
+        """The state h [batch, unit] at the end of sequences [batch, length]."""
         import jax
         import jax.numpy as jnp
 
@@ -305,9 +313,7 @@ class Recall(Problem):
             return ACTIVATIONS[self.activation](inner + jnp.outer(x, params["input"])), None
 
         start = jnp.zeros((batch.shape[0], self.width), batch.dtype)
-        last, _ = jax.lax.scan(advance, start, batch.T)
-        told = jnp.matmul(last, params["readout"], precision="highest")
-        return jnp.mean(jnp.square(told - batch[:, 0])) / 2
+        return jax.lax.scan(advance, start, batch.T)[0]
 
     def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
         """The loss on 256 sequences to select by and 256 others to report."""
