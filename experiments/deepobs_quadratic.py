@@ -136,6 +136,7 @@ DEFAULT = DeepObs(
 PRESETS = {
     "smoke": dataclasses.replace(
         DEFAULT,
+        optimizers=(optimizers.SGD(),),
         learning_rates=(2.512e-3, 1.585e-2, 2.512e-2, 3.981e-2),
         steps=2 * EPOCH,
         seeds=2,

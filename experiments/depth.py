@@ -323,8 +323,9 @@ def _products(layers: int, width: int, nets: int) -> np.ndarray:
     again = logs[picks]
     found = []
     for moment in (np.mean, np.var):
-        low, high = np.quantile(moment(again, axis=1), [0.025, 0.975])
-        found.append([moment(logs), low, high])
+        with np.errstate(invalid="ignore"):  # a dead network has no length at all
+            low, high = np.quantile(moment(again, axis=1), [0.025, 0.975])
+            found.append([moment(logs), low, high])
     return np.array(found)
 
 

@@ -55,6 +55,8 @@ class Exploding(Comparison):
     """Twelve tanh layers with weights three times as large as they should be."""
     recurrent: Recall = Recall(length=12, gain=2.0)
     """A recurrent network with a matrix of twice the length."""
+    treatments: tuple[str, ...] = TREATMENTS
+    """What becomes of gradients; of TREATMENTS."""
     learning_rates: tuple[float, ...] = log_grid(-5, 0)
     """The grid."""
     limits: tuple[float, ...] = (0.1, 1.0, 10.0)
@@ -71,7 +73,9 @@ class Exploding(Comparison):
     def __post_init__(self) -> None:
         """Checks types, then ranges."""
         super().__post_init__()
-        self.refuse_repeated("learning_rates", "limits")
+        self.refuse_repeated("treatments", "learning_rates", "limits")
+        if unknown := set(self.treatments) - set(TREATMENTS):
+            self.refuse("treatments", f"of {', '.join(TREATMENTS)}, not {unknown.pop()}")
         for name in ("steps", "watched", "seeds", "selection_seeds"):
             if getattr(self, name) < 1:
                 self.refuse(name, "at least 1")
@@ -90,6 +94,7 @@ PRESETS = {
         tanh=DeepBlobs(depth=2, width=4, points=8, activation="tanh"),
         recurrent=Recall(length=3, width=4, batch_size=4),
         optimizers=(optimizers.SGD(),),
+        treatments=("none", "element"),
         learning_rates=(0.01,),
         limits=(1.0,),
         steps=3,
@@ -193,7 +198,7 @@ def run_cell(
     parts = []
     with devices.precision(problem.dtype):
         shared = (problem.data(), sweep.starts(problem, seeds))
-        for i, treatment in enumerate(TREATMENTS):
+        for i, treatment in enumerate(experiment.treatments):
             here = limits if treatment in CLIPPED else limits[:1]
             grid = np.meshgrid(here, rates, np.asarray(seeds, np.int32), indexing="ij")
             runs = [axis.ravel() for axis in grid]
@@ -206,7 +211,7 @@ def run_cell(
                     for name, x in found.items()
                 }
             )
-            progress((i + 1) / len(TREATMENTS))
+            progress((i + 1) / len(experiment.treatments))
         dims = ("treatment", "limit", "learning_rate", "seed")
         variables: dict[str, Any] = {
             name: (dims, np.stack([part[name] for part in parts])) for name in parts[0]
@@ -215,7 +220,7 @@ def run_cell(
         dataset = xr.Dataset(
             variables,
             {
-                "treatment": list(TREATMENTS),
+                "treatment": list(experiment.treatments),
                 "limit": list(experiment.limits),
                 "learning_rate": list(experiment.learning_rates),
             },
@@ -387,7 +392,7 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
     for net, title in TITLES.items():
         records = results.selected(getattr(results.experiment, net))
         for rule in map(str, results.experiment.optimizers):
-            for treatment in TREATMENTS:
+            for treatment in map(str, records.treatment.values):
                 at = records.sel(optimizer=rule, treatment=treatment)
                 losses = statistics.worst(found(results, net, treatment, "loss", rule))
                 estimate = statistics.bootstrap(losses)
@@ -431,7 +436,8 @@ def draw(results: Results) -> dict[str, Figure]:
 
     figure, axes = figures.panels(3, len(SHOWN), height=1.7, sharey=True)
     looks = figures.look(results.experiment.optimizers)
-    rows = np.arange(len(TREATMENTS))
+    treatments = results.experiment.treatments  # type: ignore[attr-defined]
+    rows = np.arange(len(treatments))
     for row, (net, title) in enumerate(TITLES.items()):
         records = results.selected(getattr(results.experiment, net))
         for column, (name, label) in enumerate(SHOWN.items()):
@@ -439,11 +445,11 @@ def draw(results: Results) -> dict[str, Figure]:
             for i, (rule, look) in enumerate(looks.items()):
                 level = rows + 0.3 * i - 0.15
                 style = {"color": look["color"], "ms": 4, "label": look["label"]}
-                at = records.sel(optimizer=rule, treatment=list(TREATMENTS))
+                at = records.sel(optimizer=rule, treatment=list(treatments))
                 if name == "finite":
                     panel.plot(at.finite, level, look["marker"], **style)
                     continue
-                values = np.stack([found(results, net, t, name, rule) for t in TREATMENTS])
+                values = np.stack([found(results, net, t, name, rule) for t in treatments])
                 undefined = np.isnan(values).any(1) & (name == "turn")
                 values = np.clip(np.where(np.isnan(values), np.inf, values), *reach)
                 low, high = statistics.band(values.T)
@@ -456,7 +462,7 @@ def draw(results: Results) -> dict[str, Figure]:
             panel.minorticks_off()
             if row == 0:
                 panel.set_title(label, loc="center")
-        axes[row, 0].set_yticks(rows, TREATMENTS)
+        axes[row, 0].set_yticks(rows, treatments)
         axes[row, 0].set_ylabel(title, fontweight="bold")
         axes[row, 0].set_ylim(len(rows) - 0.5, -0.5)
     figures.legend(figure, axes[0, 0])

@@ -87,7 +87,7 @@ PRESETS = {
         DEFAULT,
         problem=Digits(depth=0, batch_size=8),
         quadratic=NoisyQuadratic(dim=4),
-        optimizers=(optimizers.SGD(), optimizers.Adam()),
+        optimizers=(optimizers.SGD(),),
         learning_rates=(1e-3, 0.1, 10.0),
         steps=4,
         seeds=2,

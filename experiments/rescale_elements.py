@@ -129,7 +129,7 @@ PRESETS = {
     "smoke": dataclasses.replace(
         DEFAULT,
         optimizers=(optimizers.SGD(), optimizers.Adam()),
-        trained=(optimizers.SGD(), optimizers.Adam()),
+        trained=(optimizers.SGD(),),
         digits=Digits(depth=0, batch_size=8),
         quadratic=NoisyQuadratic(dim=4),
         rotated=NoisyQuadratic(dim=4, rotation="random"),

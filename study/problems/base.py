@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
+
 from study.catalogue import Catalogue
 from study.spec import Spec
 
@@ -96,12 +98,12 @@ class Problem(Spec, abc.ABC):
         if kind == self.dtype and self.loss_scale == 1:
             loss, grad = jax.value_and_grad(self.loss)(params, batch)
             return loss, told(grad)
+        with np.errstate(over="ignore"):  # a scale beyond the range of the format is inf
+            scale = np.asarray(self.loss_scale).astype(jax.numpy.dtype(kind))
         low = dataclasses.replace(self, dtype=kind, gradient_dtype=None, state_dtype=None)
 
         def scaled(params: Params) -> Array:
-            loss = low.loss(params, trees.cast(batch, kind))
-            # Rounded in the format: a scale beyond its range is inf, as it is meant to be.
-            return loss * jax.numpy.float32(self.loss_scale).astype(loss.dtype)
+            return low.loss(params, trees.cast(batch, kind)) * scale
 
         loss, grad = jax.value_and_grad(scaled)(trees.cast(params, kind))
         back = trees.cast((loss, told(grad)), self.dtype)
