@@ -26,7 +26,6 @@ Mean field theory: Schoenholz et al. (2017), arXiv:1611.01232. Log-normal law: H
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -37,7 +36,7 @@ from study import cli, meanfield, optimizers, statistics
 from study.claims import Prediction
 from study.experiment import Comparison
 from study.optimizers import Optimizer
-from study.problems import DeepBlobs, Problem, Recall
+from study.problems import DeepBlobs, Problem
 from study.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -54,6 +53,10 @@ LAWS: tuple[tuple[str, float], ...] = (
     *((law, 1.0) for law in ("lecun", "glorot", "he", "orthogonal")),
 )
 STARTS = tuple(f"sw = {gain:g}" if law == "normal" else law for law, gain in LAWS)
+RHOS = (0.5, 0.8, 0.9, 1.0, 1.2)
+LENGTHS = (2, 4, 8, 16, 32, 64, 128, 256)
+LAST = {0.5: (150, 127), 0.8: (463, 392), 0.9: (981, 829)}
+"""The first T with rho^T = 0 in float32: with subnormals, and with them flushed."""
 AXES = ("start", "depth", "seed", "layer")
 PLAIN = ("relu", "tanh", "sigmoid", "gelu", "linear")
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -164,7 +167,7 @@ def run_cell(
     """
     import xarray as xr
 
-    from study import devices, sweep
+    from study import devices, propagation, sweep
 
     assert isinstance(problem, DeepBlobs)
     begun = time.perf_counter()
@@ -174,28 +177,31 @@ def run_cell(
     with devices.precision(problem.dtype):
         for i, depth in enumerate(experiment.depths):
             deep = dataclasses.replace(problem, depth=depth)
-            found = _lengths(deep, experiment.seeds)
+            found = propagation.lengths(deep, LAWS, experiment.seeds)
             norms[:, i, :, : depth + 1], lost[:, i, :, : depth + 1] = found
             progress((i + 1) / len(experiment.depths))
     variables: dict[str, Any] = {"norm": (AXES, norms), "lost": (AXES, lost)}
     name = experiment.networks[experiment.problems.index(problem)]
-    with devices.precision("float64"):
-        if name in PLAIN:
-            rates = _rates(experiment, problem)
-            variables["rate"] = (("gain", "net"), rates)
-        if name == "relu":
-            moments = np.stack(
-                [_products(n, width, experiment.nets) for n, width in experiment.products]
-            )
-            for i, part in enumerate(("log_mean", "log_variance")):
-                variables[part] = (("product", "limit"), moments[:, i])
-    if name in ("linear", "tanh"):
-        variables["recurrence"] = (
-            ("rho", "length", "sequence"),
-            _recurrence(problem.activation, experiment.seeds),
+    if name in PLAIN:
+        net = dataclasses.replace(
+            problem, depth=experiment.law_depth, width=experiment.law_width
         )
+        found = propagation.rates(net, experiment.law_gains, experiment.law_seeds)
+        variables["rate"] = (("gain", "net"), found)
+    if name == "relu":
+        moments = np.stack(
+            [
+                propagation.log_lengths(layers, width, experiment.nets)
+                for layers, width in experiment.products
+            ]
+        )
+        for i, part in enumerate(("log_mean", "log_variance")):
+            variables[part] = (("product", "limit"), moments[:, i])
+    if name in ("linear", "tanh"):
+        found = propagation.recurrence(problem.activation, RHOS, LENGTHS, experiment.seeds)
+        variables["recurrence"] = (("rho", "length", "sequence"), found)
     if name == "linear":
-        variables["vanished"] = ("rho", [_vanished(rho) for rho in RHOS])
+        variables["vanished"] = ("rho", [propagation.vanished(rho) for rho in RHOS])
     dataset = xr.Dataset(
         variables,
         {"start": list(STARTS), "depth": np.asarray(experiment.depths, np.int32)}
@@ -205,177 +211,9 @@ def run_cell(
             if "recurrence" in variables
             else {}
         ),
-        {"flushes_subnormals": int(_vanished(0.5) < 149)},
+        {"flushes_subnormals": int(propagation.vanished(0.5) < 149)},
     )
     return sweep.finish(dataset, problem, optimizer, begun, norms[..., 0].size)
-
-
-def _lengths(problem: DeepBlobs, seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """log10 length and lost share of every kernel's gradient [start, seed, layer]."""
-    import jax
-    import jax.numpy as jnp
-
-    from study import devices, trees
-
-    tiny = jnp.finfo(problem.dtype).tiny
-    plain = dataclasses.replace(
-        problem, activation="relu", residual=False, normalisation="none"
-    )
-    starts = [_starts(dataclasses.replace(plain, initialisation=n), seeds) for n, _ in LAWS]
-    leaves, structure = jax.tree.flatten(starts[0])
-    leaves = [np.concatenate(x) for x in zip(*map(jax.tree.leaves, starts), strict=True)]
-    gains = np.repeat([gain for _, gain in LAWS], seeds).astype(problem.dtype)
-
-    def of_run(data: Any, gain: Any, *leaves: Any) -> Any:
-        params = jax.tree.unflatten(structure, leaves)
-        for name in problem.layers():
-            params[name]["kernel"] = params[name]["kernel"] * gain
-        grads = jax.grad(problem.loss)(params, data)
-        first, *inner, last = (grads[name]["kernel"] for name in problem.layers())
-        stacks = [x[None] for x in (first, last)]
-        stacks[1:1] = [jnp.stack(inner)] if inner else []
-        sizes = [jnp.abs(x) for x in stacks]
-        lost = [jnp.mean((x < tiny) | ~jnp.isfinite(x), (1, 2)) for x in sizes]
-        norms = [jax.vmap(lambda x: trees.norm([x]))(x) for x in stacks]
-        return jnp.log10(jnp.concatenate(norms)), jnp.concatenate(lost)
-
-    found = devices.map_runs(of_run, (problem.data(),), (gains, *leaves))
-    shape = (len(LAWS), seeds, problem.depth + 1)
-    norms, lost = (np.asarray(x, np.float64).reshape(shape) for x in found)
-    return norms, lost
-
-
-@functools.lru_cache(maxsize=64)
-def _starts(problem: Problem, seeds: int) -> Any:
-    """Params [seed, ...]: an activation has no part in them."""
-    import jax
-
-    keys = jax.random.split(jax.random.key(0), seeds)
-    return jax.tree.map(np.asarray, jax.jit(jax.vmap(problem.init))(keys))
-
-
-def _rates(experiment: Depth, problem: DeepBlobs) -> np.ndarray:
-    """Slope of log |df/db|^2 over the middle layers [gain, seed], toward the input.
-
-    f is the sum of the outputs at one point, so that a bias's gradient is that of its
-    layer's input and no loss saturates; a least-squares line over the layers from a third
-    to nine tenths, where lengths have settled.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    from study import devices
-
-    net = dataclasses.replace(
-        problem,
-        depth=experiment.law_depth,
-        width=experiment.law_width,
-        points=1,
-        dtype="float64",
-    )
-    low, high = experiment.law_depth // 3, max(2, round(0.9 * experiment.law_depth))
-
-    def slopes(data: Any, gains: Any, seed: Any) -> Any:
-        drawn = net.init(jax.random.fold_in(jax.random.key(1), seed))
-
-        def slope(gain: Any) -> Any:
-            params = {k: {**v, "kernel": v["kernel"] * gain} for k, v in drawn.items()}
-            grads = jax.grad(lambda p: net.apply(p, data[0]).sum())(params)
-            squares = [jnp.sum(grads[n]["bias"] ** 2) for n in net.layers()[low:high]]
-            return jnp.log(jnp.stack(squares))
-
-        return jax.vmap(slope)(gains)
-
-    seeds = np.arange(experiment.law_seeds, dtype=np.int32)
-    gains = np.array(experiment.law_gains)
-    logs = devices.map_runs(slopes, (net.data(), gains), (seeds,)).swapaxes(0, 1)
-    layers = np.arange(logs.shape[2]) - (logs.shape[2] - 1) / 2
-    return -(logs @ layers / (layers @ layers))
-
-
-def _products(layers: int, width: int, nets: int) -> np.ndarray:
-    """Mean and variance of log |J u|^2 [moment, (value, low, high)] over ReLU networks.
-
-    J is the Jacobian of `layers` layers with weights N(0, 2 / width) at a random input, u a
-    random unit vector; 95 % intervals by the bootstrap.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    def product(key: Any) -> Any:
-        start = jax.random.split(key)
-        x, u = jax.random.normal(start[0], (2, width))
-        u = u / jnp.linalg.norm(u)
-
-        def layer(pair: Any, key: Any) -> Any:
-            x, u = pair
-            weights = jax.random.normal(key, (width, width)) * np.sqrt(2 / width)
-            z = weights @ x
-            return (jnp.maximum(z, 0), (z > 0) * (weights @ u)), None
-
-        keys = jax.random.split(start[1], layers)
-        (_, u), _ = jax.lax.scan(layer, (x, u), keys)
-        return jnp.log(jnp.sum(u**2))
-
-    keys = jax.random.split(jax.random.key(2), nets)
-    logs = np.asarray(jax.jit(lambda keys: jax.lax.map(product, keys, batch_size=20))(keys))
-    picks = np.random.default_rng(0).integers(0, nets, (statistics.RESAMPLES, nets))
-    again = logs[picks]
-    found = []
-    for moment in (np.mean, np.var):
-        with np.errstate(invalid="ignore"):  # a dead network has no length at all
-            low, high = np.quantile(moment(again, axis=1), [0.025, 0.975])
-            found.append([moment(logs), low, high])
-    return np.array(found)
-
-
-RHOS = (0.5, 0.8, 0.9, 1.0, 1.2)
-LENGTHS = (2, 4, 8, 16, 32, 64, 128, 256)
-LAST = {0.5: (150, 127), 0.8: (463, 392), 0.9: (981, 829)}
-"""The first T with rho^T = 0 in float32: with subnormals, and with them flushed."""
-
-
-def _vanished(rho: float) -> int:
-    """The first T at which rho^T, a factor a step, is 0 in float32."""
-    import jax
-    import jax.numpy as jnp
-
-    def advance(x: Any, _: Any) -> tuple[Any, Any]:
-        after = x * jnp.float32(rho)
-        return after, after
-
-    _, powers = jax.jit(lambda x: jax.lax.scan(advance, x, None, 3000))(jnp.float32(1))
-    zero = np.flatnonzero(np.asarray(powers) == 0)
-    return int(zero[0]) + 1 if len(zero) else -1
-
-
-def _recurrence(activation: Any, seeds: int) -> np.ndarray:
-    """log10 of |dh_T / dx_1| over that at T = 1 [rho, length, seed], W = rho orthogonal."""
-    import jax
-    import jax.numpy as jnp
-
-    from study import devices
-
-    def change(seed: Any) -> Any:
-        key = jax.random.fold_in(jax.random.key(3), seed)
-        longest = Recall(length=max(LENGTHS), activation=activation, dtype="float64")
-        params = longest.init(key)  # the same for every length
-        found = []
-        for length in (1, *LENGTHS):
-            x = jax.random.normal(key, (1, length))
-            along = jnp.zeros_like(x).at[0, 0].set(1.0)
-
-            def size(rho: Any, x: Any = x, along: Any = along) -> Any:
-                scaled = {**params, "recurrent": rho * params["recurrent"]}
-                moved = jax.jvp(lambda x: longest.last(scaled, x), (x,), (along,))[1]
-                return jnp.log10(jnp.linalg.norm(moved))
-
-            found.append(jax.vmap(size)(jnp.array(RHOS)))
-        return jnp.stack(found, 1)
-
-    with devices.precision("float64"):
-        logs = devices.map_runs(change, (), (np.arange(seeds, dtype=np.int32),))
-    return np.moveaxis(logs[..., 1:] - logs[..., :1], 0, -1)
 
 
 def condense(dataset: xr.Dataset) -> xr.Dataset:

@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def _orthogonal() -> jax.nn.initializers.Initializer:
+def _orthogonal() -> Callable[..., Array]:
     """Orthogonal matrices, one after the other: a batch of QRs can wait forever on CPU."""
     law = jax.nn.initializers.orthogonal()
 
@@ -35,7 +35,7 @@ def _orthogonal() -> jax.nn.initializers.Initializer:
     return draw
 
 
-INITIALISATIONS: dict[str, Callable[[], jax.nn.initializers.Initializer]] = {
+INITIALISATIONS: dict[str, Callable[[], Callable[..., Array]]] = {
     "lecun": jax.nn.initializers.lecun_normal,  # variance 1 / fan_in
     "he": jax.nn.initializers.he_normal,  # variance 2 / fan_in
     "glorot": jax.nn.initializers.glorot_normal,  # 2 / (fan_in + fan_out)

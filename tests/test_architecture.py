@@ -19,7 +19,7 @@ LAYERS = (
     ("optimizers", "problems", "metrics"),
     ("experiment", "train"),
     ("sweep", "streams", "figures", "curvature"),
-    ("results", "symmetry", "rescaling"),
+    ("results", "symmetry", "rescaling", "propagation"),
     ("reporting", "runner", "claims"),
     ("arguments", "terminal"),
     ("cli",),

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -284,7 +285,7 @@ def test_runs_that_never_arrive_are_censored_not_dropped():
     found = statistics.time_to_target(values, np.array([0, 10, 20]), 1.0)
     np.testing.assert_array_equal(found, [10, np.inf, 20])
     assert statistics.bootstrap(found).value == 20
-    assert statistics.bootstrap([np.inf, np.inf, 1.0]).value == np.inf
+    assert statistics.bootstrap(np.array([np.inf, np.inf, 1.0])).value == np.inf
 
 
 def test_the_mean_has_students_interval():
