@@ -13,7 +13,7 @@ Prediction. A ReLU network with every layer's weights too small by the same fact
 Varied.     Scientific: network, rule. Nuisance: learning rate, by decades, selected by the
             loss at the end on three seeds of their own. Fixed: 64 points, 1,000 steps of
             all points, three seeds.
-Cost.       Five minutes on two CPU cores, half of it compilation.
+Cost.       Nearly six minutes on two CPU cores, two thirds of it compilation.
 
     python -m experiments.deep_training             run, store, judge, draw
     python -m experiments.deep_training --draw      draw stored records again

@@ -13,7 +13,7 @@ Varied.     Scientific: optimizer, order. Nuisance: learning rate, at the publis
             and retuned on the published grid by the training loss on three seeds apart
             (the problem has no validation set; the published grid was selected by test
             loss). Fixed: everything else.
-Cost.       Two minutes on two CPU cores.
+Cost.       A minute and a half on two CPU cores.
 
     python -m experiments.deepobs_quadratic             run, store, judge, draw
     python -m experiments.deepobs_quadratic --draw      draw stored records again

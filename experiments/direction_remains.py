@@ -255,7 +255,7 @@ def _first_gradient(
 
 
 def condense(dataset: xr.Dataset) -> xr.Dataset:
-    """`arrival` [rule, exponent, seed], SGD at rate / c a rule of its own, as int16.
+    """`arrival` [rule, exponent, seed], SGD at rate / c a rule of its own.
 
     What the first gradient looks like does not depend on the rule: [exponent, seed].
     """
@@ -270,7 +270,7 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
         codes.insert(1, matched.transpose("exponent", "seed").values)
     first = {name: dataset[name].isel(optimizer=0, drop=True) for name in KEPT[1:]}
     return xr.Dataset(
-        {"arrival": (("rule", "exponent", "seed"), np.stack(codes).astype(np.int16))}
+        {"arrival": (("rule", "exponent", "seed"), np.stack(codes).astype(np.int32))}
         | first,
         {"rule": rules, "exponent": dataset.exponent},
         dataset.attrs,
