@@ -530,10 +530,11 @@ def _draw_recurrence(axes: Axes, results: Results) -> None:
     steps = np.array(LENGTHS)
     colours = ("#0072b2", "#56b4e9", "#009e73", "#000000", "#d55e00")
     for rho, colour in zip(RHOS, colours, strict=True):
-        axes.plot(steps, (steps - 1) * np.log10(rho), color=colour, lw=1)
+        theory, label = (steps - 1) * np.log10(rho), rf"$\rho = {rho:g}$"
+        axes.plot(steps, theory, color=colour, lw=1, label=label)
         if "tanh" in _networks(results):
             found = _of(results, "tanh").recurrence.sel(rho=rho).median("sequence")
-            axes.plot(steps, found, "o", color=colour, ms=3.5, label=rf"$\rho = {rho:g}$")
+            axes.plot(steps, found, "o", color=colour, ms=3.5)
     for level, name in ((-7.2, "float16 ends"), (-37.9, "float32 ends")):
         axes.axhline(level, color="#b10000", lw=0.8, ls=":")
         axes.text(2, level - 0.6, name, color="#b10000", fontsize=6.5, va="top")

@@ -385,7 +385,8 @@ def _draw_sizes(axes: Axes, results: Results) -> None:
     for value, name in ((6e-8, "float16"), (1.2e-38, "float32, bfloat16")):
         axes.axhline(value, color="#b10000", lw=0.8, ls=":")
         note = {"color": "#b10000", "fontsize": 6.5, "ha": "right", "va": "top"}
-        axes.text(24.5, value / 3, f"{name} ends", **note)
+        place = {"transform": axes.get_yaxis_transform(), **note}
+        axes.text(0.99, value / 3, f"{name} ends", **place)
     axes.set(yscale="log", xlabel="Layer", ylabel="Gradient, root mean square")
     axes.set_ylim(1e-42, 1)
     axes.set_title("a  Gradients by layer")

@@ -241,7 +241,7 @@ def stack_problems(datasets: dict[str, xr.Dataset]) -> xr.Dataset:
     ]
     shared = _stack(whole, "problem")
     arrays = [array.reset_coords(drop=True) for array in own.values()]
-    shared, *arrays = xr.align(shared, *arrays, join="exact")  # lose nothing
+    shared, *arrays = xr.align(shared, *arrays, join="outer")  # lose nothing
     # With nothing shared there is no axis, but still the problems' names.
     named = shared.assign_coords(problem=list(datasets))
     return named.assign(dict(zip(own, arrays, strict=True)))

@@ -16,7 +16,7 @@ from experiments import (
     learning_rate,
     same_path,
 )
-from study import curvature, meanfield, optimizers, statistics, train
+from study import curvature, meanfield, optimizers, propagation, statistics, train
 from study.errors import UserError
 from study.problems import (
     DeepBlobs,
@@ -199,6 +199,42 @@ def test_a_linear_recurrence_returns_the_first_number_times_a_power(key):
         np.testing.assert_allclose(
             problem.loss(params, batch), (told - 2.0) ** 2 / 2, rtol=1e-12
         )
+
+
+def test_lengths_of_gradients_are_those_of_the_network_alone():
+    problem = DeepBlobs(depth=3, width=4, points=8, activation="tanh")
+    laws = (("normal", 0.5), ("orthogonal", 2.0))
+    norms, lost = propagation.lengths(problem, laws, 2)
+    key = jax.random.split(jax.random.key(0), 2)[1]
+    for i, (law, gain) in enumerate(laws):
+        alone = dataclasses.replace(problem, initialisation=law, gain=gain)
+        _, grads = alone.slope(alone.init(key), alone.data())
+        sizes = [np.linalg.norm(grads[name]["kernel"]) for name in problem.layers()]
+        np.testing.assert_allclose(norms[i, 1], np.log10(sizes), atol=1e-5)
+    np.testing.assert_array_equal(lost, 0)
+
+
+def test_a_linear_recurrence_keeps_rho_to_the_power_of_its_length():
+    found = propagation.recurrence("linear", (0.5, 1.2), (2, 5), 2)
+    expected = np.log10([0.5, 1.2])[:, None, None] * np.array([1, 4])[:, None]
+    np.testing.assert_allclose(found, np.repeat(expected, 2, axis=2), atol=1e-10)
+
+
+@pytest.mark.parametrize("rho", [0.5, 0.8])
+def test_powers_vanish_where_normal_numbers_end_or_later(rho):
+    """Flushed they are 0 from there on; otherwise they go on, some of them for ever."""
+    x, steps = np.float32(1), 0
+    while x >= np.finfo(np.float32).tiny:
+        x, steps = np.float32(x * np.float32(rho)), steps + 1
+    found = propagation.vanished(rho)
+    assert found == steps or found == -1 or steps < found <= steps + 150
+
+
+def test_relu_products_are_log_normal_with_the_known_moments():
+    (mean, *_), (variance, low, high) = propagation.log_lengths(5, 25, 400)
+    assert low < variance < high
+    assert mean == pytest.approx(-0.5, abs=0.25)  # five standard errors
+    assert variance == pytest.approx(1.0, abs=0.4)
 
 
 MEASURED = {  # log chi_1, from an independent programme
