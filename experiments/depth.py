@@ -11,7 +11,7 @@ Prediction. The squared gradient changes by chi_1 in each layer: log rates withi
             at depth 64. Residual connections and normalisation keep the first layer's
             gradient within a factor 100 of the last one's at depth 64. A linear recurrence
             rho^T is 0 in float32 from T = 150, 463, 981 on for rho = 0.5, 0.8, 0.9, or
-            from 126, 392, 829 on where subnormals are flushed.
+            from 127, 392, 829 on where subnormals are flushed.
 Varied.     Scientific: depth, activation, initialisation. Fixed: width 64 for lengths of
             gradients, 400 for rates; all points of the blobs; ten seeds, 40 for rates.
 Cost.       Four minutes on two CPU cores.

@@ -11,7 +11,7 @@ Prediction. In a bowl, normalised steps follow gradient flow, with deviations pr
             log(1 / delta) steps, rules of constant length at most 40 at any delta.
 Varied.     Scientific: rule, rate, radius R, distance delta. Fixed: the landscapes, a
             budget of two million steps, float64; no noise.
-Cost.       Half a minute on two CPU cores.
+Cost.       Ten seconds on two CPU cores.
 
     python -m experiments.same_path             run, store, judge, draw
     python -m experiments.same_path --draw      draw stored records again
