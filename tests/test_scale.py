@@ -309,6 +309,17 @@ def test_leaving_a_plateau_takes_as_long_as_in_a_python_loop(radius, count):
         assert int(leave([9.0])) == -1
 
 
+@pytest.mark.parametrize("radius", [1e-6, 0.5, 1.0, 6.0, 8.0, 12.0])
+def test_a_plateau_keeps_its_slope_where_it_is_flat(radius):
+    """The derivative of expm1 cancels there: 6e-4 off at 8, and 0 from 8.6 on."""
+    problem = Plateau(dtype="float64")
+    with jax.enable_x64(True):
+        loss, grad = problem.slope({"x": jnp.asarray([radius])}, ())
+        slope = radius * np.exp(-(radius**2) / 2)
+        np.testing.assert_allclose(grad["x"], [slope], rtol=1e-12)
+        np.testing.assert_allclose(loss, -np.expm1(-(radius**2) / 2), rtol=1e-12)
+
+
 def test_the_saddle_has_the_slopes_of_its_formula():
     problem = Saddle(dtype="float64")
     with jax.enable_x64(True):

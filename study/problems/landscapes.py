@@ -95,10 +95,12 @@ class Plateau(Landscape):
         return (self.radius,)
 
     def height(self, x: Array) -> Array:
-        """1 - exp(-x^2 / 2), exact where it is small too."""
+        """1 - exp(-x^2 / 2), exact where it is small, its slope where that is."""
         import jax.numpy as jnp
 
-        return -jnp.expm1(-(x[0] ** 2) / 2)
+        power = -(x[0] ** 2) / 2
+        # The derivative of expm1 is expm1 + 1, which cancels far from 0.
+        return jnp.where(power > -0.5, -jnp.expm1(power), 1 - jnp.exp(power))
 
 
 @PROBLEMS.register
