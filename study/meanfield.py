@@ -9,6 +9,7 @@ only; expectations by the midpoint rule, which kinks at 0 and steep slopes do no
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -59,6 +60,7 @@ def fixed_point(
     return q
 
 
+@functools.lru_cache(maxsize=1024)  # near criticality lengths settle slowly
 def gradient_factor(
     activation: str, sigma_w: float, sigma_b: float = 0.0, q: float = 1.0
 ) -> float:

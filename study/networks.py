@@ -6,6 +6,7 @@ nested dict. A network of any other library fits if it offers the same two funct
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
     "sigmoid": jax.nn.sigmoid,
-    "gelu": jax.nn.gelu,
+    # The usual approximation has the derivative NaN at large inputs.
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
     "linear": lambda x: x,
 }
 

@@ -280,13 +280,23 @@ def spec_differences(
 
 
 def to_bytes(dataset: xr.Dataset, pack: bool = False) -> bytes:
-    """A netCDF-3 file; `pack` keeps 16 bits of angles and 32 of all else but `exact`."""
+    """A netCDF-3 file, smaller with `pack`.
+
+    Angles and arrays with the attribute `decimals` then have 16 bits, all else but `exact`
+    arrays 32.
+    """
     encoding: dict[str, dict[str, Any]] = {}
     for name, array in dataset.data_vars.items():
         if pack and array.attrs.get("units") == "radian":
             encoding[str(name)] = {
                 "dtype": "int16",
                 "scale_factor": 1e-4,
+                "_FillValue": -32768,
+            }
+        elif pack and "decimals" in array.attrs:
+            encoding[str(name)] = {
+                "dtype": "int16",
+                "scale_factor": 10.0 ** -array.attrs["decimals"],
                 "_FillValue": -32768,
             }
         elif pack and array.dtype == np.float64 and not array.attrs.get("exact"):

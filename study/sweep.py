@@ -123,10 +123,11 @@ def finish(
         begun: when, by `time.perf_counter`; compilation counts as running.
         runs: side by side.
     """
-    params, _ = _start_shapes(problem)
     names = {"problem": str(problem), "optimizer": str(optimizer), "dtype": problem.dtype}
-    spent, size = time.perf_counter() - begun, sum(trees.sizes(params))
-    cost = Cost(0.0, spent, runs, runs, size, _state_bytes(problem, optimizer))
+    with devices.precision(problem.dtype):
+        size = sum(trees.sizes(_start_shapes(problem)[0]))
+        state = _state_bytes(problem, optimizer)
+    cost = Cost(0.0, time.perf_counter() - begun, runs, runs, size, state)
     return dataset.assign_attrs(names), cost
 
 
