@@ -242,7 +242,7 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
     state[inside & (state == 0) & (lost >= 1)] = 1
     dims = ("start", "depth", "layer")
     shown = np.where(np.isfinite(norm), norm, np.nan)
-    place = int(one.depth.argmax())
+    place = int(np.argmax(one.depth.values))
     deepest = every[:, place, :, : int(one.depth[place])]
     with np.errstate(invalid="ignore"):
         fall = deepest[..., 0] - deepest[..., -1]
