@@ -25,7 +25,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from study.reporting import Results
     from study.sweep import Cost
 
-TREATMENTS = ("none", "norm", "leaf", "element", "normalised", "normalised by leaf")
+Treatment = Literal["none", "norm", "leaf", "element", "normalised", "normalised by leaf"]
+TREATMENTS: tuple[Treatment, ...] = get_args(Treatment)
 CLIPPED = ("norm", "leaf", "element")
 
 
@@ -55,7 +56,7 @@ class Exploding(Comparison):
     """Twelve tanh layers with weights three times as large as they should be."""
     recurrent: Recall = Recall(length=12, gain=2.0)
     """A recurrent network with a matrix of twice the length."""
-    treatments: tuple[str, ...] = TREATMENTS
+    treatments: tuple[Treatment, ...] = TREATMENTS
     """What becomes of gradients; of TREATMENTS."""
     learning_rates: tuple[float, ...] = log_grid(-5, 0)
     """The grid."""
@@ -74,8 +75,6 @@ class Exploding(Comparison):
         """Checks types, then ranges."""
         super().__post_init__()
         self.refuse_repeated("treatments", "learning_rates", "limits")
-        if unknown := set(self.treatments) - set(TREATMENTS):
-            self.refuse("treatments", f"of {', '.join(TREATMENTS)}, not {unknown.pop()}")
         for name in ("steps", "watched", "seeds", "selection_seeds"):
             if getattr(self, name) < 1:
                 self.refuse(name, "at least 1")

@@ -12,6 +12,8 @@ import xarray as xr
 from experiments import (
     deep_training,
     deepobs_quadratic,
+    depth,
+    direction_remains,
     exploding,
     learning_rate,
     same_path,
@@ -365,6 +367,20 @@ def test_clipping_bounds_what_it_says_and_normalising_keeps_the_direction():
     for name in exploding.TREATMENTS:
         still = exploding.treat(zero, name, jnp.float32(1.0))
         jax.tree.map(np.testing.assert_array_equal, still, zero)
+
+
+@pytest.mark.parametrize(
+    ("module", "field"),
+    [(depth, "networks"), (direction_remains, "precisions"), (exploding, "treatments")],
+)
+def test_an_unknown_variant_is_the_users_mistake(module, field):
+    with pytest.raises(UserError, match=f"{field}.*bogus"):
+        dataclasses.replace(module.DEFAULT, **{field: ("bogus",)})
+
+
+def test_variants_by_name_are_all_there_are():
+    assert set(depth.DEFAULT.networks) == set(depth.NETWORKS)
+    assert set(direction_remains.DEFAULT.precisions) == set(direction_remains.PRECISIONS)
 
 
 def test_outcomes_of_a_learning_rate_on_known_curves():
