@@ -29,6 +29,7 @@ class Prediction:
         measure: from the stored records to a value with its interval.
         at_least: the value is expected here or above.
         at_most: the value is expected here or below.
+        published: the source's own value where it gives one; shown beside, judges nothing.
     """
 
     statement: str
@@ -36,6 +37,7 @@ class Prediction:
     measure: Callable[[Results], Estimate]
     at_least: float = -math.inf
     at_most: float = math.inf
+    published: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Verdict:
     high: float
     n: int
     verdict: str
+    published: float | None = None
 
 
 def judge(predictions: Sequence[Prediction], results: Results) -> list[Verdict]:
@@ -66,7 +69,11 @@ def judge(predictions: Sequence[Prediction], results: Results) -> list[Verdict]:
 def as_json(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     """For a file; what is not finite becomes None or a string."""
     return [
-        {key: _plain(value) for key, value in dataclasses.asdict(verdict).items()}
+        {
+            key: _plain(value)
+            for key, value in dataclasses.asdict(verdict).items()
+            if key != "published" or value is not None
+        }
         for verdict in verdicts
     ]
 
@@ -95,6 +102,7 @@ def _judge(prediction: Prediction, results: Results) -> Verdict:
         prediction.at_most,
         *estimate,
         verdict,
+        prediction.published,
     )
 
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from study import trees
 from study.types import Array, Params
 
 
@@ -59,3 +60,12 @@ def largest(loss: Callable[[Params], Array], params: Params, count: int = 1) -> 
         return_eigenvectors=False,
     )
     return np.sort(found)
+
+
+def along(loss: Callable[[Params], Array], params: Params, direction: Params) -> Array:
+    """v^T H v / |v|^2 [] along a direction v, a tree like params; NaN where it is 0.
+
+    The directional sharpness of Pan & Li (2023), arXiv:2306.00204.
+    """
+    bent = product(loss, params, direction)
+    return trees.dot(direction, bent) / trees.dot(direction, direction)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from study import devices, streams, train, trees
+from study import devices, streams, train, transforms, trees
 from study.optimizers import SGD, Optimizer
 from study.problems import Problem
 from study.types import Array, Batch, Data, Key, Params, Scalar, Update
@@ -91,7 +91,8 @@ class RescaledGradient(NamedTuple):
         """The problem's loss, and its gradient multiplied in the wider of both types."""
 
         def told(grad: Update) -> Update:
-            return jax.tree.map(lambda g, f: (g * f).astype(g.dtype), grad, self.factors)
+            rule = transforms.rescale_elements(self.factors)
+            return rule.update(grad, rule.init(grad))[0]
 
         return self.problem.slope(params, batch, told)
 

@@ -23,6 +23,11 @@ class Estimate(NamedTuple):
     n: int
 
 
+def exact(value: float, n: int = 1) -> Estimate:
+    """What has no chance in it, or holds for all of `n` units: its own interval."""
+    return Estimate(float(value), float(value), float(value), n)
+
+
 class Selection(NamedTuple):
     """The selected learning rate.
 

@@ -68,7 +68,9 @@ def close(
 ) -> None:
     """The claims, the files written and the seconds taken."""
     console = Console()
-    table = Table("Prediction", "Measured [95 % interval]", "Verdict", box=None)
+    sourced = any("published" in verdict for verdict in verdicts)
+    columns = ("Prediction", "Measured [95 % interval]", *["Source"] * sourced, "Verdict")
+    table = Table(*columns, box=None)
     for verdict in verdicts:
         value, low, high = (verdict[key] for key in ("value", "low", "high"))
         measured = f"{_short(value)} [{_short(low)}, {_short(high)}]"
@@ -76,6 +78,7 @@ def close(
         table.add_row(
             verdict["statement"],
             measured.replace("[", r"\["),
+            *[_short(verdict.get("published"))] * sourced,
             f"[{style}]{verdict['verdict']}[/]",
         )
     if verdicts:

@@ -144,6 +144,12 @@ def sign_descent(entry, eta, theta, grads):
     return -eta * np.sign(grads)
 
 
+@rule("CoordinateDescent")
+def coordinate_descent(entry, eta, theta, grads):
+    largest = np.argmax(np.abs(grads), axis=1)
+    return -eta * np.sign(grads) * (np.arange(grads.shape[1]) == largest[:, None])
+
+
 @rule("RescaledSignDescent")
 def rescaled_sign(entry, eta, theta, grads):
     return -eta * np.abs(grads).mean(1, keepdims=True) * np.sign(grads)

@@ -18,7 +18,7 @@ LAYERS = (
     ("spec", "networks", "data", "devices", "transforms"),
     ("optimizers", "problems", "metrics"),
     ("experiment", "train"),
-    ("sweep", "streams", "figures", "curvature"),
+    ("sweep", "streams", "trajectories", "figures", "curvature"),
     ("results", "symmetry", "rescaling", "propagation"),
     ("reporting", "runner", "claims"),
     ("arguments", "terminal"),

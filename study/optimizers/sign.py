@@ -58,6 +58,30 @@ class RescaledSignDescent(OfGradient):
 
 @OPTIMIZERS.register
 @dataclasses.dataclass(frozen=True)
+class CoordinateDescent(OfGradient):
+    """u = -eta sign(g_i) e_i at the largest |g_i|, 0 elsewhere. Changes both.
+
+    Steepest descent in the 1-norm with steps of one length (Gunasekar et al. 2018,
+    arXiv:1802.08246, have steps as long as the gradient).
+    """
+
+    label = "Coordinate descent"
+    colour = "#76894e"
+    changes = "both"
+    theory = SIGN.but(element="no", leaf="no")
+
+    def build(self, learning_rate: Scalar) -> optax.GradientTransformation:
+        """`transforms.largest_element`, then the learning rate."""
+        import optax
+
+        from study import transforms
+
+        largest = transforms.largest_element()
+        return optax.chain(largest, optax.scale_by_learning_rate(learning_rate))
+
+
+@OPTIMIZERS.register
+@dataclasses.dataclass(frozen=True)
 class Signum(Optimizer):
     """u = -eta sign(m), m an average of gradients. Changes both.
 

@@ -8,6 +8,7 @@ from study.problems.base import PROBLEMS, Problem
 from study.problems.deep import DeepBlobs, RandomTargets, Recall
 from study.problems.images import Digits
 from study.problems.landscapes import Bowl, Plateau, Saddle
+from study.problems.linear import HeavyTailed, LogisticRegression
 from study.problems.quadratic import DeepObsQuadratic, NoisyQuadratic
 from study.problems.toy import (
     GivenGradient,
@@ -24,6 +25,8 @@ __all__ = [
     "DeepObsQuadratic",
     "Digits",
     "GivenGradient",
+    "HeavyTailed",
+    "LogisticRegression",
     "NoisyQuadratic",
     "OneWeight",
     "Plateau",

@@ -1,4 +1,4 @@
-"""The study's own Optax transformations: what the measurements need and Optax lacks."""
+"""Rules that Optax lacks."""
 
 from __future__ import annotations
 
@@ -7,108 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from study import trees
-
-Transformation = optax.GradientTransformation
-
-
-class Counted(NamedTuple):
-    """Steps done, and averages: trees shaped like params."""
-
-    steps: jax.Array
-    averages: tuple[Any, ...]
-
-
-def _averages(number: int, rule: Any) -> Transformation:
-    """A transformation over `number` averages that start at 0.
-
-    Args:
-        number: of averages.
-        rule: (t, g, *averages) -> (update, averages), t counting from 1.
-    """
-
-    def init(params: optax.Params) -> Counted:
-        zeros = tuple(optax.tree.zeros_like(params) for _ in range(number))
-        return Counted(jnp.zeros([], jnp.int32), zeros)
-
-    def update(
-        updates: optax.Updates, state: Counted, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, Counted]:
-        del params
-        count = state.steps + 1
-        update, averages = rule(count, updates, *state.averages)
-        return update, Counted(count, averages)
-
-    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
-
-
-def _blend(decay: Any, average: Any, new: Any) -> Any:
-    """Decay * average + (1 - decay) * new."""
-    return jax.tree.map(lambda m, g: decay * m + (1 - decay) * g, average, new)
-
-
-def _over(tree: Any, divisor: Any) -> Any:
-    """Tree / divisor, a scalar, in the dtype of each leaf."""
-    return jax.tree.map(lambda x: (x / divisor).astype(x.dtype), tree)
-
-
-# Averages without rescaling: the counterparts of rules that rescale them ----------------
-
-
-def interpolated_average(b1: float, b2: float) -> Transformation:
-    """C = b1 mu + (1 - b1) g, where mu <- b2 mu + (1 - b2) g afterwards, mu_0 = 0.
-
-    The vector whose sign Lion takes (Chen et al. 2023, arXiv:2302.06675, Algorithm 2);
-    `optax.scale_by_lion` is sign(c).
-    """
-    return _averages(1, lambda t, g, m: (_blend(b1, m, g), (_blend(b2, m, g),)))
-
-
-def nesterov_average(b1: float) -> Transformation:
-    """B1 m / (1 - b1^(t+1)) + (1 - b1) g / (1 - b1^t), m <- b1 m + (1 - b1) g.
-
-    The numerator of `optax.scale_by_adam` with `nesterov` (Dozat 2016).
-    """
-
-    def rule(t: Any, g: Any, m: Any) -> Any:
-        m = _blend(b1, m, g)
-        ahead, now = _over(m, 1 - b1 ** (t + 1)), _over(g, 1 - b1**t)
-        return _blend(b1, ahead, now), (m,)
-
-    return _averages(1, rule)
-
-
-def two_averages(b1: float, b3: float, alpha: float) -> Transformation:
-    """M1 / (1 - b1^t) + alpha m2, averages with decays b1 and b3.
-
-    The numerator of `optax.contrib.scale_by_ademamix` (arXiv:2409.03137).
-    """
-
-    def rule(t: Any, g: Any, fast: Any, slow: Any) -> Any:
-        fast, slow = _blend(b1, fast, g), _blend(b3, slow, g)
-        update = optax.tree.add_scale(_over(fast, 1 - b1**t), alpha, slow)
-        return update, (fast, slow)
-
-    return _averages(2, rule)
-
-
-def difference_average(b1: float, b2: float) -> Transformation:
-    """M / (1 - b1^t) + (1 - b2) v / (1 - b2^t), v averaging g_t - g_(t-1), 0 at first.
-
-    The numerator of `optax.scale_by_adan` (arXiv:2208.06677).
-    """
-
-    def rule(t: Any, g: Any, m: Any, v: Any, last: Any) -> Any:
-        change = jax.tree.map(lambda a, b: jnp.where(t == 1, 0, a - b), g, last)
-        m, v = _blend(b1, m, g), _blend(b2, v, change)
-        update = optax.tree.add_scale(_over(m, 1 - b1**t), 1 - b2, _over(v, 1 - b2**t))
-        return update, (m, v, g)
-
-    return _averages(3, rule)
-
-
-# Rules that Optax lacks ------------------------------------------------------------------
+from study.transforms.averages import Transformation, averages, blend
 
 
 def rescaled_sign() -> Transformation:
@@ -125,6 +27,18 @@ def rescaled_sign() -> Transformation:
     return optax.GradientTransformation(optax.init_empty_state, update)
 
 
+def largest_element() -> Transformation:
+    """Sign(g_i) e_i at the largest |g_i|, the first of equals: one element a step."""
+
+    def update(updates: optax.Updates, state: Any, params: Any = None) -> Any:
+        del params
+        vector, form = ravel_pytree(updates)
+        place = jnp.argmax(jnp.abs(vector))
+        return form(jnp.zeros_like(vector).at[place].set(jnp.sign(vector[place]))), state
+
+    return optax.GradientTransformation(optax.init_empty_state, update)
+
+
 def error_feedback(compressor: Transformation) -> Transformation:
     """The compressor applied to g + e, where e is what it left out so far.
 
@@ -137,7 +51,7 @@ def error_feedback(compressor: Transformation) -> Transformation:
         update, _ = compressor.update(whole, compressor.init(whole))
         return update, (trees.subtract(whole, update),)
 
-    return _averages(1, rule)
+    return averages(1, rule)
 
 
 def normalise_leaves(eps: float) -> Transformation:
@@ -161,12 +75,12 @@ def power(p: float, b1: float, b2: float, eps: float) -> Transformation:
     """
 
     def rule(t: Any, g: Any, m: Any, v: Any, top: Any) -> Any:
-        m, v = _blend(b1, m, g), _blend(b2, v, jax.tree.map(jnp.square, g))
+        m, v = blend(b1, m, g), blend(b2, v, jax.tree.map(jnp.square, g))
         top = jax.tree.map(jnp.maximum, top, v)
         update = jax.tree.map(lambda m, v: m / (v**p + eps), m, top)
         return update, (m, v, top)
 
-    return _averages(3, rule)
+    return averages(3, rule)
 
 
 def scale_by_variance(decay: float) -> Transformation:
@@ -179,7 +93,7 @@ def scale_by_variance(decay: float) -> Transformation:
     """
 
     def rule(t: Any, g: Any, m: Any, v: Any) -> Any:
-        m, v = _blend(decay, m, g), _blend(decay, v, jax.tree.map(jnp.square, g))
+        m, v = blend(decay, m, g), blend(decay, v, jax.tree.map(jnp.square, g))
         kept = decay**t
         rho = (1 - decay) * (1 + kept) / ((1 + decay) * (1 - kept))
         noise = rho / jnp.where(t == 1, 1.0, 1 - rho)
@@ -193,7 +107,7 @@ def scale_by_variance(decay: float) -> Transformation:
 
         return jax.tree.map(leaf, m, v), (m, v)
 
-    return _averages(2, rule)
+    return averages(2, rule)
 
 
 class ShampooState(NamedTuple):
@@ -251,44 +165,3 @@ def _inverse_root(matrix: jax.Array, order: int) -> jax.Array:
         return (vectors * roots[None]) @ vectors.T
 
     return root(matrix)
-
-
-# Wrappers --------------------------------------------------------------------------------
-
-
-class LookaheadState(NamedTuple):
-    """State of `optax.lookahead`, and the slow parameters beside it."""
-
-    inner: Any
-    slow: Any
-
-
-def lookahead(
-    fast: Transformation, sync_period: int, slow_step_size: float
-) -> Transformation:
-    """`optax.lookahead` with the slow parameters in its state: params are params."""
-    rule = optax.lookahead(fast, sync_period, slow_step_size)
-
-    def init(params: optax.Params) -> LookaheadState:
-        return LookaheadState(rule.init(optax.LookaheadParams(params, params)), params)
-
-    def update(updates: Any, state: LookaheadState, params: Any = None) -> Any:
-        both = optax.LookaheadParams(params, state.slow)
-        change: Any
-        change, inner = rule.update(updates, state.inner, both)  # type: ignore[arg-type]
-        slow = optax.apply_updates(state.slow, change.slow)
-        return change.fast, LookaheadState(inner, slow)
-
-    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
-
-
-def of_examples(rule: Transformation) -> optax.GradientTransformationExtraArgs:
-    """A rule that sees the gradients of the examples [example, ...], not their mean."""
-
-    def update(
-        updates: Any, state: Any, params: Any = None, *, example_grads: Any, **rest: Any
-    ) -> Any:
-        del updates, rest
-        return rule.update(example_grads, state, params)
-
-    return optax.GradientTransformationExtraArgs(rule.init, update)  # type: ignore[arg-type]

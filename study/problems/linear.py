@@ -1,0 +1,173 @@
+"""Linear models on all of their data at once: no noise, and where they end is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from study.problems.base import PROBLEMS, Problem
+
+if TYPE_CHECKING:
+    from study.types import Array, Batch, Data, Key, Params
+
+
+@PROBLEMS.register
+@dataclasses.dataclass(frozen=True)
+class LogisticRegression(Problem):
+    """factor mean ln(1 + exp(-y x.w)) + l2 |w|^2 / 2 from w = 0, labels y of +1 and -1.
+
+    Rows x are normal, columns then multiplied by exp(spread z), z normal. Labels are coins,
+    so that with fewer samples than inputs the data can be separated, or the signs of a
+    linear teacher plus normal noise.
+    """
+
+    label = "Logistic regression"
+    selects = "objective"
+    reports = "objective"
+
+    samples: int = 100
+    """Number of x."""
+    inputs: int = 20
+    """Elements of x."""
+    spread: float = 0.0
+    """Standard deviation of the logarithm of the columns' scales."""
+    labels: Literal["random", "teacher"] = "teacher"
+    """Coins, or signs of x.w* + noise, w* normal and the noise as large as x.w*."""
+    factor: float = 1.0
+    """On the loss, not on the l2 term."""
+    l2: float = 0.0
+    """Coupled decay: half of it times |w|^2 is part of the loss."""
+    data_seed: int = 0
+    """Of samples and labels."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        self.at_least(samples=1, inputs=1, spread=0, l2=0, data_seed=0)
+        if not self.factor > 0:
+            self.refuse("factor", "positive")
+
+    def rows(self) -> np.ndarray:
+        """Samples times labels [sample, input], float64: w separates if all x.w > 0."""
+        random = np.random.default_rng(self.data_seed)
+        x = random.normal(size=(self.samples, self.inputs))
+        x = x * np.exp(self.spread * random.normal(size=self.inputs))
+        if self.labels == "random":
+            y = random.choice((-1.0, 1.0), self.samples)
+        else:
+            clean = x @ random.normal(size=self.inputs)
+            y = np.sign(clean + clean.std() * random.normal(size=self.samples))
+        return y[:, None] * x
+
+    def data(self) -> Data:
+        """Rows [sample, input], as `rows`."""
+        return self.rows().astype(np.dtype(self.dtype))
+
+    def init(self, key: Key) -> Params:
+        """{w [input]}, zero."""
+        import jax.numpy as jnp
+
+        del key
+        return {"w": jnp.zeros(self.inputs, self.dtype)}
+
+    def sample(self, data: Data, key: Key) -> Batch:
+        """All of the data."""
+        del key
+        return data
+
+    def loss(self, params: Params, batch: Batch) -> Array:
+        """The objective."""
+        import jax
+        import jax.numpy as jnp
+
+        w = params["w"]
+        losses = jax.nn.softplus(-jnp.matmul(batch, w, precision="highest"))
+        kind = lambda x: jnp.asarray(x, w.dtype)  # noqa: E731
+        return kind(self.factor) * losses.mean() + kind(self.l2 / 2) * jnp.sum(w * w)
+
+    def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
+        """The objective."""
+        return {"objective": self.loss(params, data)}
+
+
+@PROBLEMS.register
+@dataclasses.dataclass(frozen=True)
+class HeavyTailed(Problem):
+    """Softmax regression in which classes are the rarer the more there are; from 0.
+
+    Kunstner et al. (2024), arXiv:2402.19449: group i of m has 2^i classes of 2^(m - i)
+    samples, so all groups are as large; m 2^m samples, 2^m - 1 classes, (m + 1) 2^m inputs
+    uniform in [0, 1]; no biases. Their experiments have m = 11, their ablations m = 7.
+    There are fewer samples than inputs, so the loss can go to 0.
+    """
+
+    label = "Heavy-tailed softmax"
+    selects = "objective"
+    reports = "objective"
+
+    groups: int = 7
+    """M."""
+    data_seed: int = 0
+    """Of the inputs."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        self.at_least(groups=1, data_seed=0)
+
+    @property
+    def classes(self) -> int:
+        """2^m - 1."""
+        return 2**self.groups - 1
+
+    @property
+    def inputs(self) -> int:
+        """(m + 1) 2^m."""
+        return (self.groups + 1) * 2**self.groups
+
+    def group_of_samples(self) -> np.ndarray:
+        """The group of each sample [sample], ascending: class frequencies fall."""
+        return np.repeat(np.arange(self.groups), 2**self.groups)
+
+    def class_of_samples(self) -> np.ndarray:
+        """The class of each sample [sample]."""
+        counts = [np.full(2**i, 2 ** (self.groups - i)) for i in range(self.groups)]
+        return np.repeat(np.arange(self.classes), np.concatenate(counts))
+
+    def data(self) -> Data:
+        """(inputs [sample, input], classes [sample])."""
+        random = np.random.default_rng(self.data_seed)
+        classes = self.class_of_samples()
+        x = random.random((len(classes), self.inputs))
+        return x.astype(np.dtype(self.dtype)), classes.astype(np.int32)
+
+    def init(self, key: Key) -> Params:
+        """{kernel [input, class]}, zero."""
+        import jax.numpy as jnp
+
+        del key
+        return {"kernel": jnp.zeros((self.inputs, self.classes), self.dtype)}
+
+    def sample(self, data: Data, key: Key) -> Batch:
+        """All of the data."""
+        del key
+        return data
+
+    def losses(self, params: Params, batch: Batch) -> Array:
+        """Cross-entropy of each sample [sample], nats."""
+        import jax.numpy as jnp
+        import optax
+
+        x, classes = batch
+        logits = jnp.matmul(x, params["kernel"])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, classes)
+
+    def loss(self, params: Params, batch: Batch) -> Array:
+        """Mean cross-entropy in nats."""
+        return self.losses(params, batch).mean()
+
+    def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
+        """The objective."""
+        return {"objective": self.loss(params, data)}

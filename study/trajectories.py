@@ -1,0 +1,105 @@
+"""One run watched where one likes: a schedule, a projection, a treated rule, chosen steps.
+
+`sweep` runs grids of one shape for many rules; here a run is followed by `train.step` from
+stop to stop, in one program whatever the stops are, and maps over anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from study import train
+from study.optimizers import Optimizer
+from study.problems import Problem
+from study.types import Array, Data, Key, Params, Scalar
+
+Rule = optax.GradientTransformation
+
+
+@dataclasses.dataclass(frozen=True)
+class Treated:
+    """An optimizer with a transformation around it, for `train.step`; no counterpart.
+
+    Attributes:
+        optimizer: the rule.
+        around: from its Optax transformation to another, such as `transforms.rotate`.
+    """
+
+    optimizer: Optimizer
+    around: Callable[[Rule], Rule]
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """The rule's."""
+        return self.optimizer.asks
+
+    def build(self, learning_rate: Scalar) -> Rule:
+        """The treated transformation."""
+        return self.around(self.optimizer.build(learning_rate))
+
+    def unscaled(self) -> None:
+        """None."""
+
+    def decay_update(self, learning_rate: Scalar, params: Params) -> None:
+        """None: decay counts as part of the update."""
+        del learning_rate, params
+
+
+def follow(
+    problem: Problem,
+    optimizer: Optimizer | Treated,
+    schedule: Callable[[Array], Scalar],
+    stops: Sequence[int] | Array,
+    observe: Callable[[train.State, Array], Any],
+    *,
+    params: Params,
+    key: Key | None = None,
+    data: Data = None,
+    project: Callable[[Params], Params] = lambda params: params,
+) -> tuple[train.State, Any]:
+    """Runs to the last stop and observes the state at each.
+
+    Args:
+        problem: whose batches and gradients.
+        optimizer: the rule, or a treated one.
+        schedule: from the index t [], an int32 from 0, to the learning rate of that step.
+        stops: numbers of updates after which to observe, ascending; 0 is the start.
+        observe: (state, t) -> a pytree of arrays; t is the number of updates done.
+        params: theta_0.
+        key: of the batches; key 0 if None, for problems without noise.
+        data: of the problem; `problem.data()` if None.
+        project: applied to params after each update.
+
+    Returns:
+        The last state, and observations with a leading axis [stop].
+    """
+    rule: Any = optimizer
+    data = problem.data() if data is None else data
+    key = jax.random.key(0) if key is None else key
+    zero = jnp.zeros((), jnp.int32)
+
+    def advance(t: Array, state: train.State) -> train.State:
+        rate = jnp.asarray(schedule(t), problem.dtype)
+        after, _ = train.step(problem, rule, data, rate, key, state, t)
+        return after._replace(params=project(after.params))
+
+    def reach(carry: tuple[train.State, Array], stop: Array) -> Any:
+        state = jax.lax.fori_loop(carry[1], stop, advance, carry[0])
+        return (state, stop), observe(state, stop)
+
+    first = jnp.asarray(schedule(zero), problem.dtype)
+    begin = train.start(rule, first, params, shadowed=False)
+    places = jnp.asarray(stops, jnp.int32)
+    (state, _), seen = jax.lax.scan(reach, (begin, zero), places)
+    return state, seen
+
+
+def power_law(rate: Scalar, exponent: float, shift: float = 1.0) -> Callable[..., Array]:
+    """Rate * (t + shift)^-exponent, t from 0."""
+    return lambda t: rate * (jnp.asarray(t, float) + shift) ** -exponent
