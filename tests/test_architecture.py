@@ -14,7 +14,7 @@ from study.listing import names
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors", "types", "statistics"),
-    ("catalogue", "trees", "meanfield"),
+    ("catalogue", "trees", "meanfield", "solutions"),
     ("spec", "networks", "data", "devices", "transforms"),
     ("optimizers", "problems", "metrics"),
     ("experiment", "train"),
