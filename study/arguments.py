@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import tyro
 
-from study import spec
+from study import data, spec
 from study.errors import UserError
 from study.experiment import Comparison
 from study.optimizers import OPTIMIZERS, Optimizer
@@ -49,6 +49,8 @@ class Options:
     """One line for each finished cell in place of a progress bar."""
     platform: Literal["cpu", "gpu", "tpu"] | None = None
     """Insist on a platform."""
+    data: Path | None = None
+    """Folder with data files; or a text file, which problems on text then read."""
     imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
     """Modules of your own that register optimizers, problems or metrics."""
 
@@ -98,8 +100,28 @@ def parse(module: ModuleType, argv: list[str]) -> tuple[Options, Comparison, boo
         config=(tyro.conf.FlagCreatePairsOff,),
         registry=_registry(),
     )
-    named = parsed.experiment != module.PRESETS["default"] or "--preset" in argv
-    return parsed.options, parsed.experiment, named
+    experiment = _with_data(parsed.options.data, parsed.experiment)
+    named = experiment != module.PRESETS["default"] or "--preset" in argv
+    return parsed.options, experiment, named
+
+
+def _with_data(place: Path | None, experiment: Comparison) -> Comparison:
+    """The spec with a text file's name and digest where a problem reads a corpus."""
+    if place is None:
+        return experiment
+    data.use(place.parent if place.is_file() else place)
+    if not place.is_file():
+        return experiment
+    reading = {
+        name: dataclasses.replace(problem, corpus=data.pin(place))  # type: ignore[call-arg]
+        for name, problem in (
+            (f.name, getattr(experiment, f.name)) for f in dataclasses.fields(experiment)
+        )
+        if isinstance(problem, Problem) and hasattr(problem, "corpus")
+    }
+    if not reading:
+        raise UserError(f"--data {place}: no problem of this experiment reads a text")
+    return dataclasses.replace(experiment, **reading)
 
 
 def _tyro(command: Any, argv: list[str], **settings: Any) -> Any:

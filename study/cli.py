@@ -100,6 +100,8 @@ def _run(
     experiment: Comparison,
 ) -> dict[str, Any]:
     """Runs the missing cells into the folder; returns its manifest."""
+    for problem in experiment.problems:
+        problem.require()
     manifest = results.prepare(folder, name, experiment, options.preset)
     if options.fresh:
         manifest["cells"] = {}

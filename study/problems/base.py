@@ -96,18 +96,49 @@ class Problem(Spec, abc.ABC):
         told = told or (lambda grad: grad)
         kind = self.gradient_dtype or self.dtype
         if kind == self.dtype and self.loss_scale == 1:
-            loss, grad = jax.value_and_grad(self.loss)(params, batch)
+            loss, grad = self._slope_of(self.loss, params, batch)
             return loss, told(grad)
         with np.errstate(over="ignore"):  # a scale beyond the range of the format is inf
             scale = np.asarray(self.loss_scale).astype(jax.numpy.dtype(kind))
         low = dataclasses.replace(self, dtype=kind, gradient_dtype=None, state_dtype=None)
 
-        def scaled(params: Params) -> Array:
+        def scaled(params: Params, batch: Batch) -> Array:
             return low.loss(params, trees.cast(batch, kind)) * scale
 
-        loss, grad = jax.value_and_grad(scaled)(trees.cast(params, kind))
+        loss, grad = self._slope_of(scaled, trees.cast(params, kind), batch)
         back = trees.cast((loss, told(grad)), self.dtype)
         return jax.tree.map(lambda x: x / self.loss_scale, back)
+
+    def _slope_of(
+        self, loss: Callable[[Params, Batch], Array], params: Params, batch: Batch
+    ) -> tuple[Array, Update]:
+        """Value and gradient, part by part if the batch has parts."""
+        import jax
+
+        slope = jax.value_and_grad(loss)
+        parts = self.parts(batch)
+        if parts is None:
+            return slope(params, batch)
+        count = len(jax.tree.leaves(parts)[0])
+
+        def add(total: Any, part: Batch) -> tuple[Any, None]:
+            return jax.tree.map(
+                lambda s, x: s + x / count, total, slope(params, part)
+            ), None
+
+        shape = jax.eval_shape(slope, params, jax.tree.map(lambda x: x[0], parts))
+        zero = jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), shape)
+        return jax.lax.scan(add, zero, parts)[0]
+
+    def parts(self, batch: Batch) -> Batch | None:
+        """The batch in equal parts [part, ...], whose gradients are taken in turn.
+
+        So that memory stays flat whatever the batch is; None: the whole at once.
+        """
+        del batch
+
+    def require(self) -> None:
+        """Refuses to go on without the files it needs, before anything is written."""
 
     def examples(self, batch: Batch) -> Batch:
         """The batch as batches of one [example, ...]; itself where it has no examples."""
@@ -129,3 +160,12 @@ class Problem(Spec, abc.ABC):
 
 PROBLEMS: Catalogue[Any] = Catalogue("problem")
 Problem.catalogue = PROBLEMS
+
+
+def in_parts(batch: Batch, largest: int) -> Batch:
+    """A batch in the fewest equal parts [part, sample, ...] of at most so many samples."""
+    import jax
+
+    count = len(jax.tree.leaves(batch)[0])
+    size = max(n for n in range(1, min(largest, count) + 1) if count % n == 0)
+    return jax.tree.map(lambda x: x.reshape(count // size, size, *x.shape[1:]), batch)

@@ -169,5 +169,8 @@ class HeavyTailed(Problem):
         return self.losses(params, batch).mean()
 
     def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
-        """The objective."""
-        return {"objective": self.loss(params, data)}
+        """The objective, and the mean loss of each group: `group_0_loss` has one class."""
+        losses = self.losses(params, data)
+        groups = losses.reshape(self.groups, -1).mean(1)  # all groups are as large
+        found = {f"group_{i}_loss": groups[i] for i in range(self.groups)}
+        return {"objective": losses.mean()} | found

@@ -1,13 +1,8 @@
-"""Networks as Flax NNX modules, met at one functional boundary.
-
-Everything outside sees `init(key) -> params` and `apply(params, x)`, with params a plain
-nested dict. A network of any other library fits if it offers the same two functions.
-"""
+"""The boundary of all networks, and what they are made of."""
 
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -50,50 +45,6 @@ class Network(NamedTuple):
 
     init: Callable[[Key], Params]
     apply: Callable[[Params, Array], Array]
-
-
-class MLP(nnx.Module):
-    """`depth` hidden layers of equal width, and a linear read-out; zero biases."""
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        *,
-        width: int,
-        depth: int,
-        activation: str,
-        initialisation: str,
-        gain: float,
-        dtype: jnp.dtype,
-        rngs: nnx.Rngs,
-    ) -> None:
-        initialise = INITIALISATIONS[initialisation]()
-
-        def kernel(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
-            return jnp.asarray(gain, dtype) * initialise(key, shape, dtype)
-
-        sizes = [inputs, *[width] * depth, outputs]
-        self.activation = ACTIVATIONS[activation]
-        self.layers = nnx.List(
-            nnx.Linear(
-                into,
-                out,
-                dtype=dtype,
-                param_dtype=dtype,
-                kernel_init=kernel,
-                precision=jax.lax.Precision.HIGHEST,
-                rngs=rngs,
-            )
-            for into, out in itertools.pairwise(sizes)
-        )
-
-    def __call__(self, x: Array) -> Array:
-        """Logits [..., outputs] of inputs [..., inputs]."""
-        *hidden, readout = self.layers
-        for layer in hidden:
-            x = self.activation(layer(x))
-        return readout(x)
 
 
 def functional(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:

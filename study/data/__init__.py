@@ -1,0 +1,25 @@
+"""Arrays for the problems, as NumPy: embedded sets first, then files of the user's.
+
+`images` has scikit-learn's digits and MNIST's test images, `text` a synthetic language and
+any text file; `files` finds files in the data folder and reads them with suspicion.
+Imports no jax.
+"""
+
+from study.data.files import pin, use
+from study.data.images import Split, Splits, digits, mnist, require_mnist
+from study.data.text import SYNTHETIC, Corpus, corpus, require_corpus, words
+
+__all__ = [
+    "SYNTHETIC",
+    "Corpus",
+    "Split",
+    "Splits",
+    "corpus",
+    "digits",
+    "mnist",
+    "pin",
+    "require_corpus",
+    "require_mnist",
+    "use",
+    "words",
+]
