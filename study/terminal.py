@@ -67,28 +67,37 @@ def close(
     verdicts: Sequence[dict[str, Any]], written: Sequence[Path], seconds: float
 ) -> None:
     """The claims, the files written and the seconds taken."""
-    console = Console()
-    sourced = any("published" in verdict for verdict in verdicts)
-    columns = ("Prediction", "Measured [95 % interval]", *["Source"] * sourced, "Verdict")
-    table = Table(*columns, box=None)
-    for verdict in verdicts:
-        value, low, high = (verdict[key] for key in ("value", "low", "high"))
-        measured = f"{_short(value)} [{_short(low)}, {_short(high)}]"
-        style = VERDICT_STYLE.get(verdict["verdict"], "yellow")
-        table.add_row(
-            verdict["statement"],
-            measured.replace("[", r"\["),
-            *[_short(verdict.get("published"))] * sourced,
-            f"[{style}]{verdict['verdict']}[/]",
-        )
-    if verdicts:
-        console.print(table)
+    table(verdicts)
     for path in written:
         print(f"wrote {path}")
     print(f"{seconds:.1f} s")
 
 
-def _short(value: Any) -> str:
+def table(verdicts: Sequence[dict[str, Any]]) -> None:
+    """Prints verdicts as `claims.as_json` gives them, with the source's values if any."""
+    sourced = any("published" in verdict for verdict in verdicts)
+    columns = ("Prediction", "Measured [95 % interval]", *["Source"] * sourced, "Verdict")
+    shown = Table(*columns, box=None)
+    for verdict in verdicts:
+        style = VERDICT_STYLE.get(verdict["verdict"], "yellow")
+        shown.add_row(
+            verdict["statement"],
+            measured(verdict).replace("[", r"\["),
+            *[short(verdict.get("published"))] * sourced,
+            f"[{style}]{verdict['verdict']}[/]",
+        )
+    if verdicts:
+        Console().print(shown)
+
+
+def measured(verdict: dict[str, Any]) -> str:
+    """The value and its interval."""
+    value, low, high = (short(verdict[key]) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def short(value: Any) -> str:
+    """Four digits; a dash where undefined."""
     if value is None:  # undefined
         return "–"
     return f"{value:.4g}" if isinstance(value, float | int) else str(value)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from study import findings
 from study.listing import names
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +25,7 @@ LAYERS = (
     ("arguments", "terminal"),
     ("cli",),
     ("listing",),
+    ("findings",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 WITHIN = {("runner", "reporting"), ("claims", "reporting")}  # one layer, in this order
@@ -123,6 +125,16 @@ def test_the_readmes_code_runs(tmp_path):
     assert "(7, 4, 3)" in run.stdout
 
 
+def test_the_tables_of_claims_are_those_of_the_published_results(monkeypatch):
+    """After publishing, `python -m experiments claims` has been run."""
+    monkeypatch.chdir(ROOT)
+    found = findings.published()
+    assert findings.TABLE.read_text() == findings.table(found)
+    readme = findings.README.read_text()
+    assert findings.BEGIN in readme
+    assert readme == findings.with_counts(readme, found)
+
+
 def test_committed_files_name_no_registry():
     pinned = (ROOT / "constraints.txt").read_text()
     assert "://" not in pinned
@@ -130,7 +142,8 @@ def test_committed_files_name_no_registry():
 
 
 def test_what_is_published_stays_small():
-    folders = [path for path in (ROOT / "results").iterdir() if path.name != "runs"]
+    folders = [path for path in (ROOT / "results").iterdir() if path.is_dir()]
+    folders = [path for path in folders if path.name != "runs"]
     assert set(names()) - {"speed"} <= {path.name for path in folders}
     for folder in folders:
         assert sum(path.stat().st_size for path in folder.iterdir()) < 200_000, folder
