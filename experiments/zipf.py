@@ -100,7 +100,7 @@ PRESETS = {
         sizes=(1_000, 3_162, 10_000, 31_623, 100_000, 316_228, 1_000_000),
     ),
 }
-KEPT = ("steps", "steps_exact", "curve", "agreement")
+KEPT = ("steps", "steps_exact", "curve", "agreement", "text_steps")
 CURVE = np.geomspace(1, 1e6, 61).round()
 """Steps at which the curve of each rule is kept, at the largest vocabulary."""
 RATES = np.geomspace(0.02, 20, 60)
@@ -245,12 +245,14 @@ def run_cell(
     small = dataclasses.replace(problem, words=min(problem.words, 50))
     with devices.precision(problem.dtype):
         agreement = _agreement(small, optimizer, experiment.trained)
+    # Names of their own: problems with unlike axes are stored in one published file.
     prefix = "text_" if problem.corpus else ""
+    axes = ("exponent", f"{prefix}size")
     dataset = xr.Dataset(
         {
-            "steps": (("exponent", f"{prefix}size", "share"), steps),
-            "steps_exact": (("exponent", f"{prefix}size"), swings),
-            "curve": (("exponent", "at"), curve),
+            f"{prefix}steps": ((*axes, "share"), steps),
+            f"{prefix}steps_exact": (axes, swings),
+            f"{prefix}curve": (("exponent", "at"), curve),
             "agreement": agreement,
         },
         {
@@ -314,8 +316,8 @@ def steps(results: Results, rule: str, exponent: float, share: float) -> xr.Data
 def text_steps(results: Results, rule: str, share: float) -> xr.DataArray:
     """Steps [text_size] on the text."""
     text = results.experiment.text  # type: ignore[attr-defined]
-    records = results.selected(text).steps.sel(optimizer=rule, share=share)
-    return records.isel(exponent=0)
+    records = results.selected(text).text_steps
+    return records.sel(optimizer=rule, share=share, exponent=text.exponent)
 
 
 def slope(found: xr.DataArray) -> float:

@@ -117,7 +117,7 @@ def _with_data(place: Path | None, experiment: Comparison) -> Comparison:
         for name, problem in (
             (f.name, getattr(experiment, f.name)) for f in dataclasses.fields(experiment)
         )
-        if isinstance(problem, Problem) and hasattr(problem, "corpus")
+        if isinstance(problem, Problem) and getattr(problem, "corpus", "")
     }
     if not reading:
         raise UserError(f"--data {place}: no problem of this experiment reads a text")
