@@ -301,9 +301,11 @@ def to_bytes(dataset: xr.Dataset, pack: bool = False) -> bytes:
             }
         elif pack and array.dtype == np.float64 and not array.attrs.get("exact"):
             encoding[str(name)] = {"dtype": "float32"}
-    return bytes(
-        dataset.to_netcdf(engine="scipy", format="NETCDF3_64BIT", encoding=encoding)
-    )
+    with np.errstate(over="ignore"):  # a diverging run beyond float32 is stored as inf
+        content = dataset.to_netcdf(
+            engine="scipy", format="NETCDF3_64BIT", encoding=encoding
+        )
+    return bytes(content)
 
 
 def _read_cell(folder: Path, manifest: dict[str, Any], file: str) -> xr.Dataset:
