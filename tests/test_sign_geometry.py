@@ -1,0 +1,173 @@
+"""Sign descent on turned bowls: smoothness, closed forms, and steps counted in NumPy."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from experiments import sign_geometry
+from study.errors import UserError
+from study.problems import NoisyQuadratic
+
+SMALL = dataclasses.replace(
+    sign_geometry.DEFAULT,
+    wide=NoisyQuadratic(dim=4, noise=0.0, dtype="float64"),
+    angles=(0.0, 30.0, 45.0),
+    haar=1,
+    conditions=(10.0, 30.0),
+    factors=(1.0, 1.5),
+    starts=3,
+    selection_starts=1,
+)
+
+
+def turned(dim, angle, kappa):
+    problem = NoisyQuadratic(dim=dim, condition=kappa, rotation=angle, noise=0.0)
+    basis = problem.basis()
+    return (basis * problem.eigenvalues()) @ basis.T, basis
+
+
+def descend(hessian, x, step, tolerance):
+    """(steps, mean density of the gradients) of x <- x + step(g)."""
+    height = lambda x: x @ hessian @ x / 2  # noqa: E731
+    target, count, densities = tolerance * height(x), 0, []
+    while height(x) > target:
+        g = hessian @ x
+        densities.append(np.abs(g).sum() ** 2 / len(g) / (g @ g))
+        x, count = x + step(g), count + 1
+    return count, np.mean(densities)
+
+
+@pytest.mark.parametrize("angle", [0.0, 10.0, 30.0, 45.0, 70.0])
+def test_the_max_norm_sees_turned_planes_as_in_closed_form(angle):
+    """L_inf is the trace plus sin(2 angle) times the differences within the planes."""
+    hessian, _ = turned(6, angle, 100.0)
+    values = np.geomspace(1, 0.01, 6)
+    inside = np.sum(np.abs(values[:3] - values[:2:-1]))
+    two, most = sign_geometry.smoothness(hessian)
+    assert two == pytest.approx(1, rel=1e-12)
+    expected = values.sum() + np.sin(np.radians(2 * angle)) * inside
+    assert most == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_max_norm_tries_every_sign_vector():
+    random = np.random.default_rng(0)
+    root = random.normal(size=(5, 5))
+    hessian = root @ root.T
+    signs = map(np.array, itertools.product((1, -1), repeat=5))
+    expected = max(s @ hessian @ s for s in signs)
+    assert sign_geometry.smoothness(hessian)[1] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("kappa", [10.0, 100.0])
+def test_on_the_axes_signs_contract_as_gradient_descent_at_its_best_rate(kappa):
+    """By (kappa - 1) / (kappa + 1) a step, where g / L_2 has 1 - 1 / kappa."""
+    hessian, _ = turned(2, 0.0, kappa)
+    x, heights = np.array([1.0, 0.7]), []
+    for _ in range(300):
+        heights.append(x @ hessian @ x / 2)
+        g = hessian @ x
+        x = x - np.abs(g).sum() / (1 + 1 / kappa) * np.sign(g)
+    rate = (heights[-1] / heights[100]) ** (1 / 398)
+    assert rate == pytest.approx((kappa - 1) / (kappa + 1), rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """Records and starts by dimension and rule."""
+    from study import devices, sweep
+
+    found = {}
+    for problem in SMALL.problems:
+        with devices.precision("float64"):
+            begin = np.asarray(sweep.starts(problem, (0, 1, 2, 3))[0]["x"])
+        for rule in SMALL.optimizers:
+            records, _ = sign_geometry.run_cell(SMALL, problem, rule)
+            found[problem.dim, str(rule)] = records, begin
+    return found
+
+
+@pytest.mark.parametrize("dim", [2, 4])
+@pytest.mark.parametrize("name", ["SGD", "RescaledSignDescent"])
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_steps_and_densities_are_those_of_a_loop_in_numpy(cells, dim, name, factor):
+    records, begin = cells[dim, name]
+    for angle, kappa in itertools.product((0.0, 30.0), (10.0, 30.0)):
+        hessian, basis = turned(dim, angle, kappa)
+        two, most = sign_geometry.smoothness(hessian)
+
+        def step(g, two=two, most=most):
+            if name == "SGD":
+                return -factor * g / two
+            return -factor * np.abs(g).sum() / most * np.sign(g)
+
+        at = records.sel(basis=f"{angle:g}", condition=kappa)
+        for start in range(4):
+            count, density = descend(hessian, basis @ begin[start], step, 1e-6)
+            assert int(at.steps.sel(factor=factor)[start]) == count
+            if factor == 1:
+                assert float(at.density[start]) == pytest.approx(density, rel=1e-6)
+
+
+@pytest.mark.parametrize("dim", [2, 4])
+def test_gradient_descent_does_not_see_the_rotation(cells, dim):
+    steps = cells[dim, "SGD"][0].steps.values
+    assert np.ptp(steps, axis=0).max() <= 1
+
+
+@pytest.mark.parametrize("dim", [2, 4])
+@pytest.mark.parametrize(
+    ("name", "norm"), [("SGD", "two"), ("RescaledSignDescent", "most")]
+)
+def test_every_run_ends_when_its_smoothness_says(cells, dim, name, norm):
+    """ln(1e6) L / mu steps, mu = 1 / kappa, by the Polyak-Lojasiewicz inequality."""
+    records = cells[dim, name][0].sel(factor=1)
+    bound = np.ceil(np.log(1e6) * records[norm] * records.condition)
+    assert (records.steps >= 1).all()
+    assert (records.steps <= bound).all()
+
+
+def test_at_45_degrees_signs_are_gradient_descent_in_the_eigenbasis(cells):
+    steps = [cells[2, name][0].steps.sel(basis="45", factor=1) for name in
+             ("SGD", "RescaledSignDescent")]  # fmt: skip
+    assert abs(steps[0] - steps[1]).max() <= 2
+
+
+def test_the_factor_is_selected_on_starts_that_are_not_reported():
+    """Two reported starts, one for selection; the second factor never arrives there."""
+    dims = ("optimizer", "basis", "condition", "factor", "start")
+    steps = np.array([[9, 9, 5], [1, -1, -1], [7, 6, 4]]).reshape(1, 1, 1, 3, 3)
+    pair = (("optimizer", "basis", "condition"), np.ones((1, 1, 1)))
+    found = sign_geometry.condense(
+        xr.Dataset(
+            {
+                "steps": (dims, steps),
+                "density": ((*dims[:3], "start"), np.ones((1, 1, 1, 3))),
+                "two": pair,
+                "most": pair,
+            },
+            {
+                "optimizer": ["SGD"],
+                "basis": ["0"],
+                "condition": [10.0],
+                "factor": [0.5, 1, 1.5],
+            },
+            {"reported": 2, "problem": "P"},
+        )
+    )
+    assert float(found.factor.squeeze()) == 1.5
+    assert int(found.at_edge.squeeze()) == 1
+    by = found.steps.squeeze(["optimizer", "basis", "condition"])
+    assert by.sel(multiple="one").values.tolist() == [1, np.inf]
+    assert by.sel(multiple="best").values.tolist() == [7, 6]
+
+
+def test_only_its_two_rules_and_a_factor_of_one():
+    from study import optimizers
+
+    with pytest.raises(UserError, match="SGD and RescaledSignDescent"):
+        dataclasses.replace(SMALL, optimizers=(optimizers.Adam(),))
+    with pytest.raises(UserError, match="factors"):
+        dataclasses.replace(SMALL, factors=(1.5,))
