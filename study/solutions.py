@@ -33,7 +33,7 @@ def margin(rows: np.ndarray, w: np.ndarray, norm: Norm) -> np.ndarray:
     """Min over rows x of x.w / |w|: positive if w separates.
 
     Args:
-        rows: samples times labels [sample, input].
+        rows: samples times labels [..., sample, input].
         w: [..., input].
         norm: of w.
 
@@ -42,7 +42,7 @@ def margin(rows: np.ndarray, w: np.ndarray, norm: Norm) -> np.ndarray:
     """
     length = np.linalg.norm(w, ord=ORDERS[norm], axis=-1)
     with np.errstate(invalid="ignore"):
-        return (w @ rows.T).min(-1) / length
+        return np.einsum("...si,...i->...s", rows, w).min(-1) / length
 
 
 def max_margin(rows: np.ndarray, norm: Norm) -> Margin:

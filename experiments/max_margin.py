@@ -1,0 +1,607 @@
+"""Which separating line does a rule end at, and does an epsilon change the destination?
+
+Question.   On separable data the logistic loss has no minimum: w grows without end, and a
+            rule chooses a direction. Do rules that keep the gradient's direction, rescale
+            each element, or take one element choose different ones, and how fast?
+Prediction. Gradient descent and normalised descent go to the largest l2 margin, the first
+            as 1 / log t (at most .90 of it after 1e4 steps), the second far faster (.98).
+            Sign descent, Lion and Adam at eps 0 go to the largest l_inf margin, coordinate
+            descent to the l1 margin, Adagrad to none of them. An epsilon flips Adam's
+            destination: at 1e-8 the l_inf ratio rises, then falls, while the l2 ratio
+            climbs. Gradients vanish on the way: below 1e-154 Optax's norm squares to 0 and
+            normalised descent divides by it.
+Varied.     Scientific: rule, epsilon. Fixed: rates (constant for SGD and Adagrad, otherwise
+            times (t + 2)^-0.5), 30 samples, 50 inputs, 2e5 steps, float64. Ten data seeds
+            are the units of intervals. Ablations: normalised, sign and coordinate descent
+            on the gradient of the logarithm of the loss, which has the same direction and
+            never vanishes; coordinate descent at a tenth and ten times the rate.
+Cost.       A minute on two CPU cores.
+
+    python -m experiments.max_margin             run, store, judge, draw
+    python -m experiments.max_margin --draw      draw stored records again
+
+All recalled but for one, of which the abstract was read: Soudry et al. (2018),
+arXiv:1710.10345; Nacson et al. (2019), arXiv:1803.01905; Gunasekar et al. (2018),
+arXiv:1802.08246; Wang et al. (2021), arXiv:2012.06244; abstract: Zhang, Zou & Cao (2024),
+arXiv:2406.10650. Thresholds come from an independent calibration run of this problem with
+other data. Adagrad's rate is our choice.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from study import cli, optimizers, solutions, statistics
+from study.claims import Prediction
+from study.experiment import Comparison
+from study.optimizers import Optimizer
+from study.problems import LogisticRegression, Problem
+from study.statistics import Estimate
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from study.reporting import Results
+    from study.sweep import Cost
+
+
+@dataclasses.dataclass(frozen=True)
+class MaxMargin(Comparison):
+    """Each rule on several draws of separable data."""
+
+    data_seeds: int = 10
+    """Draws of the data, from the problem's `data_seed` on."""
+    steps: int = 200_000
+    """Updates."""
+    stops_per_decade: int = 8
+    """Numbers of updates at which w is looked at, evenly spaced in their logarithm."""
+    constant: float = 0.1
+    """Rate of SGD and Adagrad."""
+    long: float = 0.5
+    """Rate of normalised and coordinate descent, times (t + 2)^-0.5."""
+    short: float = 0.1
+    """Rate of all others, times (t + 2)^-0.5."""
+    epsilons: tuple[float, ...] = (0.0, 1e-30, 1e-12, 1e-8, 1e-6, 1e-4, 1e-2, 1.0)
+    """In turn in each of the rules that have an eps of 0; the first is 0."""
+    factors: tuple[float, ...] = (1.0, 0.1, 10.0)
+    """On the rate of coordinate descent; the first is 1."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        self.refuse_repeated("epsilons", "factors")
+        for name in ("data_seeds", "stops_per_decade"):
+            if getattr(self, name) < 1:
+                self.refuse(name, "at least 1")
+        if not 1 <= self.steps < 2**31:
+            self.refuse("steps", "from 1 to 2^31 - 1")
+        for name, first in (("epsilons", 0), ("factors", 1)):
+            if getattr(self, name)[0] != first:
+                self.refuse(name, f"{first} first")
+        if not isinstance(self.problem, LogisticRegression) or self.problem.l2 != 0:
+            self.refuse(
+                "problem", "a LogisticRegression with l2 = 0: others have a minimum"
+            )
+
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """Numbers of updates, ascending, the last is `steps`."""
+        count = int(np.log10(self.steps) * self.stops_per_decade) + 1
+        powers = 10 ** (np.arange(count) / self.stops_per_decade)
+        return tuple(int(n) for n in np.unique([*powers.round(), self.steps]))
+
+    def variants(self, optimizer: Optimizer) -> list[tuple[float, float]]:
+        """Pairs of epsilon and factor on the rate; the first is the rule itself."""
+        if str(optimizer) == CROSS:
+            return [(0.0, factor) for factor in self.factors]
+        return [(eps, 1.0) for eps in (self.epsilons if swept(optimizer) else (0.0,))]
+
+
+NORMALISED, CROSS = "NormalisedGD(eps=0.0)", "CoordinateDescent"
+EXACT, FLOORED = "Adam(b2=0.99, eps=0.0)", "Adam(b2=0.99)"
+ADAGRAD = "Adagrad(initial_accumulator=0.0)"
+MEMORYLESS = (NORMALISED, "SignDescent", CROSS)
+"""Updates depend on the gradient's direction alone, so on log losses they are the same."""
+DEFAULT = MaxMargin(
+    problem=LogisticRegression(
+        samples=30, inputs=50, spread=1.0, labels="random", dtype="float64"
+    ),
+    optimizers=(
+        optimizers.SGD(),
+        optimizers.NormalisedGD(eps=0.0),
+        optimizers.SignDescent(),
+        optimizers.Lion(),
+        optimizers.Adam(b2=0.99, eps=0.0),
+        optimizers.Adam(b2=0.99),
+        optimizers.CoordinateDescent(),
+        optimizers.Adagrad(initial_accumulator=0.0),
+    ),
+)
+PRESETS = {
+    "smoke": dataclasses.replace(
+        DEFAULT,
+        optimizers=(optimizers.SGD(), optimizers.NormalisedGD(eps=0.0)),
+        data_seeds=2,
+        steps=120,
+        epsilons=(0.0, 1.0),
+    ),
+    "default": DEFAULT,
+    "paper": dataclasses.replace(DEFAULT, data_seeds=20, steps=2_000_000),
+}
+KEPT = ("ratio", "guarded", "ends", "lost", "guarded_lost", "separation", "twin")
+
+
+def swept(optimizer: Optimizer) -> bool:
+    """It has an epsilon, of 0, in whose place others are put."""
+    return getattr(optimizer, "eps", None) == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class LogLoss(LogisticRegression):
+    """The logarithm of a logistic regression's mean loss.
+
+    Its gradient is the loss's own over the loss: the same direction, and a length that
+    does not vanish. Losses below 1e-13 are taken as exp(-margin), equal in float64.
+    """
+
+    def loss(self, params: Any, batch: Any) -> Any:
+        """Ln of the mean, whatever the factor."""
+        import jax
+        import jax.numpy as jnp
+
+        margins = jnp.matmul(batch, params["w"], precision="highest")
+        near = jnp.log(jax.nn.softplus(-jnp.minimum(margins, 30.0)))
+        logs = jnp.where(margins < 30, near, -margins)
+        return jax.scipy.special.logsumexp(logs) - np.log(len(batch))
+
+
+class Watched(NamedTuple):
+    """The state of a rule, updates so far, and the first of them that was lost."""
+
+    rule: Any
+    count: Any
+    lost: Any
+
+
+def watch(rule: Any) -> Any:
+    """Notes the first update (from 1) from a zero gradient, or not finite; -1 if none."""
+    import jax.numpy as jnp
+    import optax
+
+    def init(params: Any) -> Any:
+        return Watched(rule.init(params), jnp.int32(0), jnp.int32(-1))
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        made, inner = rule.update(updates, state.rule, params)
+        bad = ~jnp.any(updates["w"] != 0) | ~jnp.all(jnp.isfinite(made["w"]))
+        count = state.count + 1
+        lost = jnp.where((state.lost < 0) & bad, count, state.lost)
+        return made, Watched(inner, count, lost)
+
+    return optax.GradientTransformation(init, update)
+
+
+def run_cell(
+    experiment: MaxMargin,
+    problem: Problem,
+    optimizer: Optimizer,
+    progress: Callable[[float], None] = lambda share: None,
+) -> tuple[xr.Dataset, Cost]:
+    """All data seeds of one rule in all of its variants.
+
+    `w` [seed, stop, input]; margins over the largest, `ratio` and, on log losses,
+    `guarded` [norm, seed, stop], and of all variants at the end `ends` [variant, norm,
+    seed]; `lost` and `guarded_lost` [seed], the first update lost or -1; `separation`
+    [seed], the cosine between the best w in l2 and in l_inf. NaN where there is no run.
+    """
+    import xarray as xr
+
+    from study import devices, sweep
+
+    begun = time.perf_counter()
+    rows = draws(problem, experiment.data_seeds)
+    tops = [[solutions.max_margin(x, norm) for x in rows] for norm in solutions.NORMS]
+    best = np.array([[top.value for top in line] for line in tops])
+    w = np.array([[top.direction for top in line] for line in tops])
+    l2, cube, _ = w / np.linalg.norm(w, axis=-1, keepdims=True)
+    pairs = experiment.variants(optimizer)
+    runs = [np.tile(np.arange(len(rows)), len(pairs)), *np.repeat(pairs, len(rows), 0).T]
+    with devices.precision(problem.dtype):
+        shared = (rows.astype(problem.dtype),)
+        run = follower(experiment, problem, optimizer)
+        found = devices.map_runs(run, shared, runs)
+        progress(0.5)
+        alone = {"w": found["w"][: len(rows)] * np.nan, "lost": np.full(len(rows), -1)}
+        if str(optimizer) in MEMORYLESS:
+            fields = {f.name: getattr(problem, f.name) for f in dataclasses.fields(problem)}
+            run = follower(experiment, LogLoss(**fields), optimizer)
+            alone = devices.map_runs(run, shared, [axis[: len(rows)] for axis in runs])
+    every = found["w"].reshape(len(pairs), *alone["w"].shape)
+    most = max(len(experiment.epsilons), len(experiment.factors))
+    ends = np.full((most, len(best), len(rows)), np.nan)
+    ends[: len(pairs)] = [ratios(rows, best, w[:, -1:])[..., 0] for w in every]
+    axes = ("norm", "seed", "stop")
+    dataset = xr.Dataset(
+        {
+            "w": (("seed", "stop", "input"), every[0]),
+            "ratio": (axes, ratios(rows, best, every[0])),
+            "guarded": (axes, ratios(rows, best, alone["w"])),
+            "ends": (("variant", "norm", "seed"), ends),
+            "lost": ("seed", found["lost"][: len(rows)].astype(np.int32)),
+            "guarded_lost": ("seed", alone["lost"].astype(np.int32)),
+            "separation": ("seed", np.sum(l2 * cube, -1)),
+        },
+        {"norm": list(solutions.NORMS), "stop": list(experiment.stops)},
+    )
+    return sweep.finish(dataset, problem, optimizer, begun, len(runs[0]))
+
+
+def draws(problem: Any, count: int) -> np.ndarray:
+    """The data of each seed [seed, sample, input]."""
+    seeds = range(problem.data_seed, problem.data_seed + count)
+    return np.stack([dataclasses.replace(problem, data_seed=k).rows() for k in seeds])
+
+
+def follower(experiment: MaxMargin, problem: Any, optimizer: Optimizer) -> Any:
+    """(rows of all seeds, seed, epsilon, factor) -> `w` [stop, input] and `lost`."""
+    import jax.numpy as jnp
+
+    from study import trajectories
+
+    name = type(optimizer).__name__
+    steady, long = name in ("SGD", "Adagrad"), name in ("NormalisedGD", CROSS)
+    rate = experiment.long if long else experiment.short
+    rate, exponent = (experiment.constant, 0.0) if steady else (rate, 0.5)
+
+    def run(rows: Any, seed: Any, epsilon: Any, factor: Any) -> Any:
+        rule = copy.copy(optimizer)
+        if swept(optimizer):  # past the spec's check, which wants numbers
+            object.__setattr__(rule, "eps", epsilon)
+        state, w = trajectories.follow(
+            problem,
+            trajectories.Treated(rule, watch),
+            trajectories.power_law(rate * factor, exponent, shift=2.0),
+            experiment.stops,
+            lambda state, t: state.params["w"],
+            params={"w": jnp.zeros(rows.shape[-1], problem.dtype)},
+            data=rows[seed],
+        )
+        return {"w": w, "lost": state.optimizer.lost}
+
+    return run
+
+
+def ratios(rows: np.ndarray, best: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Margins of w [seed, stop, input] over the best [norm, seed], [norm, seed, stop]."""
+    found = [solutions.margin(rows[:, None], w, norm) for norm in solutions.NORMS]
+    return np.stack(found) / best[..., None]
+
+
+def condense(dataset: xr.Dataset) -> xr.Dataset:
+    """Without w; `twin` [seed, stop] tells whether two rules go one way.
+
+    The cosine between gradient descent's w and normalised descent's of the same length;
+    NaN where the latter was never as short or as long.
+    """
+    twin = np.full((dataset.sizes["seed"], dataset.sizes["stop"]), np.nan)
+    if {"SGD", NORMALISED} <= set(map(str, dataset.optimizer.values)):
+        pair = [dataset.w.sel(optimizer=name).values for name in ("SGD", NORMALISED)]
+        twin = np.stack([twins(*both) for both in zip(*pair, strict=True)])
+    return dataset.drop_vars("w").assign(twin=(("seed", "stop"), twin))
+
+
+def twins(w: np.ndarray, path: np.ndarray) -> np.ndarray:
+    """Cosine [stop] of each w [stop, input] with the point of a path as far from 0.
+
+    The path [stop, input] is taken as straight between its stops, up to the first that is
+    not finite, and the first point of that length counts.
+    """
+    lengths = np.linalg.norm(path, axis=-1)
+    whole = int(np.isfinite(lengths).cumprod().sum())
+    lengths = np.maximum.accumulate(lengths[:whole])
+    wanted = np.linalg.norm(w, axis=-1)
+    after = np.searchsorted(lengths, wanted).clip(1, whole - 1)
+    share = (wanted - lengths[after - 1]) / (lengths[after] - lengths[after - 1])
+    share = np.where((share >= 0) & (share <= 1), share, np.nan)[:, None]
+    found = (1 - share) * path[after - 1] + share * path[after]
+    return np.sum(found * w, -1) / np.linalg.norm(found, axis=-1) / wanted
+
+
+# Verdicts ---------------------------------------------------------------------------------
+
+
+def of(results: Results) -> xr.Dataset:
+    """The condensed records."""
+    return results.selected(results.experiment.problem)
+
+
+def shares(
+    results: Results, name: str, norm: str, stop: int | None = None, kind: str = "ratio"
+) -> np.ndarray:
+    """Margins over the largest [seed] after so many updates, at the end if None."""
+    found = of(results)[kind].sel(optimizer=name, norm=norm)
+    return (found.isel(stop=-1) if stop is None else found.sel(stop=stop)).values
+
+
+def ends(results: Results, name: str, norm: str) -> dict[tuple[float, float], np.ndarray]:
+    """The same [seed] at the end of each variant, by (epsilon, factor)."""
+    experiment: Any = results.experiment
+    rule = {str(o): o for o in experiment.optimizers}[name]
+    found = of(results).ends.sel(optimizer=name, norm=norm).transpose("variant", "seed")
+    return dict(zip(experiment.variants(rule), found.values, strict=False))
+
+
+def _gain(norm: str, first: int, last: int | None) -> Callable[[Results], Estimate]:
+    """By how much the share of Adam at eps 1e-8 rises from one stop to another."""
+    at = lambda results, stop: shares(results, FLOORED, norm, stop)  # noqa: E731
+    return lambda results: statistics.paired(at(results, last), at(results, first))
+
+
+def _law(results: Results) -> Estimate:
+    """(1 - l2 share) log t of gradient descent at 1e5 over that at 1e4."""
+    late, early = (
+        (1 - shares(results, "SGD", "l2", t)) * np.log(t) for t in (100_000, 10_000)
+    )
+    return statistics.bootstrap(late / early)
+
+
+def _rise(results: Results) -> Estimate:
+    """The largest rise of Adam's l_inf share from one epsilon to the next."""
+    by_epsilon = np.stack([*ends(results, EXACT, "linf").values()])
+    return statistics.bootstrap(np.diff(by_epsilon, axis=0).max(0))
+
+
+def _floored(results: Results) -> Estimate:
+    """L2 share of normalised descent at epsilon 1e-8 less gradient descent's."""
+    found = ends(results, NORMALISED, "l2")[1e-8, 1.0]
+    return statistics.paired(found, shares(results, "SGD", "l2"))
+
+
+def _lost(results: Results) -> Estimate:
+    """The update at which the last data seed loses its direction, inf if one never does."""
+    lost = of(results).lost.sel(optimizer=NORMALISED).values
+    return statistics.exact(np.where(lost < 0, np.inf, lost).max(), len(lost))
+
+
+def _separation(results: Results) -> Estimate:
+    found = of(results).separation.isel(optimizer=0).values
+    return statistics.exact(found.max(), len(found))
+
+
+RUN = "independent calibration run"
+SOUDRY, NACSON, GUNASEKAR, WANG = (
+    f"{name}, recalled; value: {RUN}"
+    for name in (
+        "Soudry et al. 2018",
+        "Nacson et al. 2019",
+        "Gunasekar et al. 2018",
+        "Wang et al. 2021",
+    )
+)
+ZHANG = f"Zhang, Zou & Cao 2024, from the abstract; value: {RUN}"
+END, EARLY, NONE = None, 10_000, np.inf
+SHARES = (
+    # rule, norm, after, of what, at least, at most, published, source
+    ("SGD", "l2", EARLY, "ratio", -NONE, 0.90, 0.866, SOUDRY),
+    (NORMALISED, "l2", EARLY, "ratio", 0.98, NONE, 0.991, NACSON),
+    (NORMALISED, "l2", EARLY, "guarded", 0.98, NONE, 0.991, NACSON),
+    ("SignDescent", "linf", EARLY, "ratio", 0.97, NONE, 0.980, GUNASEKAR),
+    ("Lion", "linf", END, "ratio", 0.95, NONE, 0.995, f"as sign descent; value: {RUN}"),
+    (EXACT, "linf", END, "ratio", 0.95, NONE, 0.983, ZHANG),
+    (CROSS, "l1", END, "ratio", 0.95, NONE, 0.994, f"{GUNASEKAR}, .196 on another seed"),
+    (ADAGRAD, "l2", END, "ratio", -NONE, 0.9, 0.77, f"neither margin: {RUN}"),
+    (ADAGRAD, "linf", END, "ratio", -NONE, 0.9, 0.72, f"neither margin: {RUN}"),
+)
+
+
+def _bound(
+    name: str,
+    norm: str,
+    stop: int | None,
+    kind: str,
+    low: float,
+    high: float,
+    published: float,
+    source: str,
+) -> Prediction:
+    when = "at the end" if stop is None else f"after {stop:,} updates"
+    most = f"at least {low:g}" if low > 0 else f"at most {high:g}"
+    ablation = " on log losses" if kind == "guarded" else ""
+    return Prediction(
+        f"{name}{ablation}, {when}: {most} of the largest {norm} margin",
+        source,
+        lambda results: statistics.bootstrap(shares(results, name, norm, stop, kind)),
+        low,
+        high,
+        published,
+    )
+
+
+PREDICTIONS = (
+    Prediction(
+        "the best w in l2 and in l_inf differ: cosine at most 0.9 for every data seed",
+        f"precondition: {RUN}",
+        _separation,
+        at_most=0.9,
+    ),
+    *(_bound(*row) for row in SHARES),
+    Prediction(
+        "SGD: (1 - share of the l2 margin) log t at 1e5 is 0.8 to 1.2 times that at 1e4",
+        f"1 / log t: {SOUDRY}",
+        _law,
+        at_least=0.8,
+        at_most=1.2,
+        published=1.13 / 1.23,
+    ),
+    Prediction(
+        "normalised descent loses its direction to underflow by 200,000 updates, all seeds",
+        f"after about 1e4: {RUN}",
+        _lost,
+        at_most=200_000,
+        published=1e4,
+    ),
+    Prediction(
+        "SGD's last w and normalised descent's of the same length: cosine 0.99 or more",
+        f"same directions at every point: {RUN}",
+        lambda results: statistics.bootstrap(of(results).twin.isel(stop=-1).values),
+        at_least=0.99,
+    ),
+    Prediction(
+        "normalised descent at eps 1e-8: l2 share at the end less SGD's is 0 or more",
+        "one factor on all elements costs speed alone: own expectation",
+        _floored,
+        at_least=0,
+    ),
+    Prediction(
+        "Adam: l_inf share at the end at eps 0 less that at eps 1e-8 is 0.1 or more",
+        WANG,
+        lambda results: statistics.paired(
+            shares(results, EXACT, "linf"), shares(results, FLOORED, "linf")
+        ),
+        at_least=0.1,
+        published=0.983 - 0.776,
+    ),
+    Prediction(
+        "Adam: from one eps to the next larger the l_inf share never rises by more than 0",
+        f".983, .910, .820, .776, .734, .687, .594, .419: {RUN}",
+        _rise,
+        at_most=0,
+    ),
+    Prediction(
+        "Adam at eps 1e-8: the l_inf share rises by 0.05 or more from update 100 to 10,000",
+        "as without epsilon while gradients are larger: own expectation",
+        _gain("linf", 100, EARLY),
+        at_least=0.05,
+    ),
+    Prediction(
+        "Adam at eps 1e-8: the l_inf share falls by 0.01 or more from update 10,000 on",
+        f".80 to .776: {WANG}",
+        _gain("linf", EARLY, END),
+        at_most=-0.01,
+        published=0.776 - 0.80,
+    ),
+    Prediction(
+        "Adam at eps 1e-8: the l2 share rises by 0.05 or more from update 10,000 on",
+        f".749 to .864: {WANG}",
+        _gain("l2", EARLY, END),
+        at_least=0.05,
+        published=0.864 - 0.749,
+    ),
+)
+
+
+def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One row for each rule, variant and norm: shares of the largest margin."""
+    del manifest
+    records = of(results)
+    for name, norm in itertools.product(
+        map(str, records.optimizer.values), solutions.NORMS
+    ):
+        at = records.sel(optimizer=name, norm=norm)
+        row: dict[str, Any] = {"optimizer": name, "norm": norm}
+        for kind, label in (("ratio", ""), ("guarded", "log loss")):
+            if kind == "ratio" or name in MEMORYLESS:
+                paths = at[kind].transpose("stop", "seed")
+                lost = at.lost if kind == "ratio" else at.guarded_lost
+                yield row | {"variant": label} | _row(paths, lost.values)
+        for (eps, factor), values in list(ends(results, name, norm).items())[1:]:
+            variant = f"rate x {factor:g}" if name == CROSS else f"eps {eps:g}"
+            yield row | {"variant": variant} | _end(values)
+
+
+def _row(paths: xr.DataArray, lost: np.ndarray) -> dict[str, float]:
+    """Of paths [stop, seed]: medians on the way, the end, and which updates were lost."""
+    row = {}
+    for stop in (1_000, 10_000, 100_000):
+        values = paths.reindex(stop=[stop]).values[0]
+        row[f"after_{stop}"] = statistics.bootstrap(values).value
+    when = np.where(lost < 0, np.inf, lost)
+    row |= _end(paths.values[-1])
+    return row | {"first_lost": float(when.min()), "last_lost": float(when.max())}
+
+
+def _end(values: np.ndarray) -> dict[str, float]:
+    """Of [seed]: the median, its interval, and the smallest."""
+    value, low, high, _ = statistics.bootstrap(values)
+    return {
+        "end": value,
+        "end_low": low,
+        "end_high": high,
+        "end_worst": float(values.min()),
+    }
+
+
+# Figure -----------------------------------------------------------------------------------
+
+
+TITLES = {
+    "l2": "a  Share of the largest $\\ell_2$ margin",
+    "linf": "b  Share of the largest $\\ell_\\infty$ margin",
+    "l1": "c  Share of the largest $\\ell_1$ margin",
+}
+
+
+def draw(results: Results) -> dict[str, Figure]:
+    """Shares of the largest margins against updates, and at the end against epsilon."""
+    from study import figures
+
+    figure, axes = figures.panels(2, 2, height=2.7)
+    looks = figures.look(results.experiment.optimizers)
+    for panel, (norm, title) in zip(axes.ravel(), TITLES.items(), strict=False):
+        for i, name in enumerate(looks):
+            _draw_path(panel, of(results).sel(optimizer=name, norm=norm), looks[name], i)
+        panel.set(xscale="log", ylim=(0, 1.04), xlabel="Updates")
+        panel.set_title(title)
+    _draw_epsilons(axes[1, 1], results, looks)
+    figures.legend(figure, axes[0, 0], columns=3)
+    return {"figure": figure}
+
+
+def _draw_path(axes: Axes, at: xr.Dataset, look: dict[str, Any], place: int) -> None:
+    """Median and band while all seeds are finite; from there dotted, on log losses."""
+    from study import figures
+
+    stops, values = at.stop.values, at.ratio.transpose("seed", "stop").values
+    whole = np.isfinite(values).all(0)
+    figures.curve(axes, stops[whole], values[:, whole], look, place)
+    if not whole.all():
+        last = np.flatnonzero(whole)[-1:]
+        rest = np.union1d(last, np.flatnonzero(~whole))
+        guarded = np.median(at.guarded.transpose("seed", "stop").values, axis=0)
+        axes.plot(stops[rest], guarded[rest], color=look["color"], ls=":", lw=1)
+        axes.plot(stops[last], np.median(values[:, last], axis=0), "x", color=look["color"])
+
+
+def _draw_epsilons(axes: Axes, results: Results, looks: dict[str, Any]) -> None:
+    """Medians at the end with bands; epsilon 0 stands at the left."""
+    nought = 1e-35
+    wanted = ((EXACT, "linf", "-"), (EXACT, "l2", "--"), (NORMALISED, "l2", "--"))
+    for name, norm, dash in wanted:
+        if name not in looks:
+            continue
+        found = ends(results, name, norm)
+        places = [max(eps, nought) for eps, _ in found]
+        values = np.stack([*found.values()])
+        low, high = statistics.band(values.T)
+        look = {"color": looks[name]["color"], "marker": looks[name]["marker"], "ls": dash}
+        axes.plot(places, np.median(values, axis=1), **look)
+        axes.fill_between(places, low, high, color=look["color"], alpha=0.15, lw=0)
+    axes.set(xscale="log", ylim=(0, 1.04), xlabel="Epsilon")
+    axes.set_xticks(
+        [nought, 1e-24, 1e-16, 1e-8, 1], ["0", *(f"1e-{k}" for k in (24, 16, 8)), "1"]
+    )
+    axes.minorticks_off()
+    axes.set_title("d  At the end, by epsilon")
+
+
+if __name__ == "__main__":
+    cli.main(__spec__.name)
