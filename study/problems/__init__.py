@@ -9,6 +9,7 @@ from study.problems.deep import DeepBlobs, RandomTargets, Recall
 from study.problems.images import Digits
 from study.problems.landscapes import Bowl, Plateau, Saddle
 from study.problems.linear import HeavyTailed, LogisticRegression
+from study.problems.noise import SparseNoise
 from study.problems.quadratic import DeepObsQuadratic, NoisyQuadratic
 from study.problems.toy import (
     GivenGradient,
@@ -37,4 +38,5 @@ __all__ = [
     "Recall",
     "ReluRegression",
     "Saddle",
+    "SparseNoise",
 ]
