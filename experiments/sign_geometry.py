@@ -11,11 +11,12 @@ Prediction. On the axes sign descent needs less than 0.6 of gradient descent's s
             and at 45 degrees, where both are as fast. With the densities that sign descent
             meets the theory is right to a factor of 1.5; with those that gradient descent
             meets it says 1 at every angle in two dimensions.
-Varied.     Scientific: rule, angle, condition number, dimension. Nuisance: none; as an
-            ablation both steps times a factor, selected by the median steps of ten further
-            starts. Fixed: eigenvalues log-spaced from 1 to 1 / kappa, 20 normal starts
-            turned with the axes, until the loss is 1e-6 of the first; no noise, float64.
-Cost.       Half a minute on two CPU cores.
+Varied.     Scientific: rule, angle, condition number, dimension. Nuisance: none. Fixed:
+            eigenvalues log-spaced from 1 to 1 / kappa, 20 normal starts turned with the
+            axes, until the loss is 1e-6 of the first; no noise, float64. Ablations: both
+            steps times a factor, selected by the median or by the slowest of ten further
+            starts; down to 1e-15, where the start is forgotten.
+Cost.       A quarter of a minute on two CPU cores.
 
     python -m experiments.sign_geometry             run, store, judge, draw
     python -m experiments.sign_geometry --draw      draw stored records again
@@ -74,8 +75,10 @@ class SignGeometry(Comparison):
     selection_starts: int = 10
     """Only to select the factor."""
     tolerance: float = 1e-6
-    """Of the first loss, where a run ends."""
-    budget: int = 20_000
+    """Of the first loss, to be reached."""
+    deep: float = 1e-15
+    """The same as an ablation, lower; where a run ends."""
+    budget: int = 50_000
     """Steps after which a run is given up."""
 
     def __post_init__(self) -> None:
@@ -87,6 +90,10 @@ class SignGeometry(Comparison):
                 self.refuse(name, "at least 1")
         if 1.0 not in self.factors:
             self.refuse("factors", "with 1 among them")
+        if not 0 < self.deep < self.tolerance < 1:
+            self.refuse("deep", "positive and below the tolerance, that below 1")
+        if self.wide.dim == getattr(self.problem, "dim", 0):
+            self.refuse("wide", "of another dimension than the problem")
         if not set(self.optimizers) <= {GRADIENT, SIGN}:
             self.refuse("optimizers", "of SGD and RescaledSignDescent")
 
@@ -117,10 +124,12 @@ PRESETS = {
         conditions=(10.0, 100.0, 1000.0),
         starts=100,
         selection_starts=30,
-        budget=200_000,
+        budget=500_000,
     ),
 }
-KEPT = ("steps", "density", "two", "most", "factor", "at_edge")
+KEPT = ("steps", "density", "share", "two", "most", "factor", "at_edge")
+CHOICES = ("one", "best", "safe", "deep")
+"""Factor 1; the factor with the lowest median, or the lowest slowest start; 1, but deep."""
 
 
 def smoothness(hessian: np.ndarray) -> tuple[float, float]:
@@ -145,10 +154,11 @@ def run_cell(
     optimizer: Optimizer,
     progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[xr.Dataset, Cost]:
-    """`steps` [basis, condition, factor, start] to the target, -1 if never.
+    """`steps` [basis, condition, factor, target, start] to a target, -1 if never.
 
-    Besides `density` [basis, condition, start], the mean over the gradients on the way at
-    factor 1, and L_2 and L_inf as `two` and `most` [basis, condition].
+    The second target is for factor 1 alone. At factor 1 on the way to the first, means over
+    steps [basis, condition, start]: `density` of the gradients, and `share`, the guaranteed
+    decrease over the loss. L_2 and L_inf as `two` and `most` [basis, condition].
     """
     import xarray as xr
 
@@ -175,12 +185,13 @@ def run_cell(
             [axis.ravel() for axis in runs],
         )
     shape = (len(turns), len(kappas), len(experiment.factors), count)
-    steps, density = (x.reshape(shape) for x in found)
-    dims = ("basis", "condition", "factor", "start")
+    steps, density, share = (x.reshape(*shape, *x.shape[1:]) for x in found)
+    dims, one = ("basis", "condition", "factor", "start"), experiment.factors.index(1)
     dataset = xr.Dataset(
         {
-            "steps": (dims, steps.astype(np.int32)),
-            "density": ((*dims[:2], "start"), density[:, :, experiment.factors.index(1)]),
+            "steps": ((*dims, "target"), steps.astype(np.int32)),
+            "density": ((*dims[:2], "start"), density[:, :, one]),
+            "share": ((*dims[:2], "start"), share[:, :, one]),
             "two": (dims[:2], smooth[:, 0].reshape(shape[:2])),
             "most": (dims[:2], smooth[:, 1].reshape(shape[:2])),
         },
@@ -197,7 +208,7 @@ def run_cell(
 def _descend(
     experiment: SignGeometry, problem: NoisyQuadratic, optimizer: Optimizer
 ) -> Callable[..., Any]:
-    """One run: (steps to the target or -1, mean density of its gradients)."""
+    """One run: steps to each target or -1, mean density and share on the way."""
     import jax
     import jax.numpy as jnp
 
@@ -209,58 +220,67 @@ def _descend(
     def run(hessians: Any, begins: Any, rates: Any, place: Any, factor: Any, start: Any):
         data, rate = {"hessian": hessians[place], "noise": still}, factor * rates[place]
         height = lambda state: problem.evaluate(data, state.params)["objective"]  # noqa: E731
+        state = train.start(optimizer, rate, {"x": begins[place, start]}, shadowed=False)
+        targets = np.array([experiment.tolerance, experiment.deep]) * height(state)
 
         def advance(carry: Any) -> Any:
-            state, count, total, _ = carry
+            state, counts, total, away = carry
             after, step = train.step(problem, optimizer, data, rate, key, state, zero)
             g = jnp.abs(step.grad["x"])
             density = g.sum() ** 2 / jnp.sum(g * g) / g.size
-            return after, count + 1, total + density, height(after)
+            square = jnp.sum(g * g) if optimizer == GRADIENT else g.sum() ** 2 / g.size
+            pair = jnp.stack([density, rate * square / 2 / step.loss])
+            total = total + jnp.where(away[0], pair, 0)
+            return after, counts + away, total, height(after) > targets
 
-        params = {"x": begins[place, start]}
-        state = train.start(optimizer, rate, params, shadowed=False)
-        target = experiment.tolerance * height(state)
-        _, count, total, last = jax.lax.while_loop(
-            lambda carry: (carry[3] > target) & (carry[1] < experiment.budget),
+        wanted = lambda away: away[0] | (away[1] & (factor == 1))  # noqa: E731
+        counts, away = jnp.zeros(2, jnp.int32), jnp.ones(2, bool)
+        _, counts, total, away = jax.lax.while_loop(
+            lambda carry: wanted(carry[3]) & (carry[1][1] < experiment.budget),
             advance,
-            (state, 0, jnp.zeros(()), height(state)),
+            (state, counts, jnp.zeros(2), away),
         )
-        return jnp.where(last <= target, count, -1), total / count
+        return jnp.where(away, -1, counts), *(total / counts[0])
 
     return run
 
 
 def condense(dataset: xr.Dataset) -> xr.Dataset:
-    """The reported starts with the guaranteed step and with the best multiple of it.
+    """The reported starts with each of CHOICES.
 
-    `steps` [optimizer, step, basis, condition, start], inf for a run that does not arrive;
-    `density` [optimizer, basis, condition, start]; the selected `factor` and whether it is
-    the first or last, `at_edge` [optimizer, basis, condition]; `two` and `most`.
+    `steps` [optimizer, choice, basis, condition, start], inf for a run that does not
+    arrive; `density` and `share` [optimizer, basis, condition, start]; the `factor` and
+    whether it is the first or last, `at_edge` [optimizer, choice, basis, condition].
     """
     import xarray as xr
 
-    order = ("optimizer", "basis", "condition", "factor", "start")
+    order = ("optimizer", "basis", "condition", "factor", "target", "start")
     steps = dataset.steps.transpose(*order).values.astype(np.float64)
     steps = np.where(steps < 0, np.inf, steps)
-    count = dataset.attrs["reported"]
-    place, edge = np.zeros(steps.shape[:3], np.int32), np.zeros(steps.shape[:3], np.int32)
-    for at in np.ndindex(*place.shape):
-        selection = statistics.select(steps[at][:, count:])
-        place[at], edge[at] = selection.place, selection.at_edge
-    one = dataset.factor.values.tolist().index(1)
-    best = np.take_along_axis(steps, place[..., None, None], axis=3)[..., 0, :count]
-    dims = (*order[:3], "start")
-    both = np.stack([steps[..., one, :count], best], axis=1)
+    count, factors = dataset.attrs["reported"], dataset.factor.values
+    judged = steps[..., 0, count:]
+    one = np.full(steps.shape[:3], factors.tolist().index(1))
+    places = [one, np.median(judged, -1).argmin(-1), judged.max(-1).argmin(-1), one]
+    chosen = [
+        np.take_along_axis(steps[..., target, :count], place[..., None, None], 3)[..., 0, :]
+        for target, place in zip((0, 0, 0, 1), places, strict=True)
+    ]
+    place = np.stack(places, axis=1)
+    selected = np.isin(CHOICES, ("best", "safe"))[None, :, None, None]
+    edge = selected & np.isin(place, (0, len(factors) - 1))
+    dims = ("optimizer", "choice", "basis", "condition")
+    means = dataset[["density", "share"]].isel(start=slice(count))
     return xr.Dataset(
         {
-            "steps": (("optimizer", "multiple", *dims[1:]), both),
-            "density": (dims, dataset.density.transpose(*dims).values[..., :count]),
-            "factor": (dims[:3], dataset.factor.values[place]),
-            "at_edge": (dims[:3], edge),
+            "steps": ((*dims, "start"), np.stack(chosen, axis=1)),
+            "density": means.density,
+            "share": means.share,
+            "factor": (dims, factors[place]),
+            "at_edge": (dims, edge.astype(np.int32)),
             "two": dataset.two.isel(optimizer=0, drop=True),
             "most": dataset.most.isel(optimizer=0, drop=True),
         },
-        {"multiple": ["one", "best"]}
+        {"choice": list(CHOICES)}
         | {name: dataset[name] for name in ("optimizer", "basis", "condition")},
         {"problem": dataset.attrs["problem"]},
     )
@@ -272,16 +292,20 @@ Case = tuple[int, str, float]
 """Dimension, name of the basis, kappa."""
 
 
+def dims(results: Results) -> dict[int, Problem]:
+    """The problems by their dimension."""
+    return {problem.dim: problem for problem in results.experiment.problems}  # type: ignore[attr-defined]
+
+
 def records(results: Results, dim: int) -> xr.Dataset:
     """Of one problem, condensed."""
-    fields = {problem.dim: problem for problem in results.experiment.problems}  # type: ignore[attr-defined]
-    return results.selected(fields[dim])
+    return results.selected(dims(results)[dim])
 
 
-def ratios(results: Results, case: Case, multiple: str = "one") -> np.ndarray:
+def ratios(results: Results, case: Case, choice: str = "one") -> np.ndarray:
     """Steps of signs over those of gradient descent from the same start [start]."""
     dim, basis, kappa = case
-    at = {"basis": basis, "condition": kappa, "multiple": multiple}
+    at = {"basis": basis, "condition": kappa, "choice": choice}
     steps = records(results, dim).steps.sel(at)
     return (steps.sel(optimizer=str(SIGN)) / steps.sel(optimizer=str(GRADIENT))).values
 
@@ -295,14 +319,16 @@ def predicted(results: Results, case: Case, path: Optimizer) -> float:
 
 
 def cases(results: Results, dim: int, kind: str = "") -> list[Case]:
-    """All of a dimension; of `Haar` rotations only."""
+    """All of a dimension, none if it was not run; of `Haar` rotations only."""
+    if dim not in dims(results):
+        return []
     found = records(results, dim)
     names = [name for name in map(str, found.basis.values) if name.startswith(kind)]
     return [(dim, name, float(k)) for name in names for k in found.condition.values]
 
 
-def _ratio(*case: Any, multiple: str = "one") -> Callable[[Results], Estimate]:
-    return lambda results: statistics.bootstrap(ratios(results, case, multiple))  # pyright: ignore[reportArgumentType]
+def _ratio(*case: Any, choice: str = "one") -> Callable[[Results], Estimate]:
+    return lambda results: statistics.bootstrap(ratios(results, case, choice))  # pyright: ignore[reportArgumentType]
 
 
 def _haar(kappa: float) -> Callable[[Results], Estimate]:
@@ -323,17 +349,17 @@ def _spread_pays(results: Results) -> Estimate:
 
 def _apart_at_45(results: Results) -> Estimate:
     """Two dimensions: the largest difference between signs and gradient descent."""
-    steps = records(results, 2).steps.sel(basis="45", multiple="one").values
+    steps = records(results, 2).steps.sel(basis="45", choice="one").values
     return statistics.exact(np.ptp(steps, axis=0).max(), steps[0].size)
 
 
 def _theory(
-    path: Optimizer, dims: tuple[int, ...], judge: Callable[..., float]
+    path: Optimizer, among: tuple[int, ...], judge: Callable[..., float]
 ) -> Callable[[Results], Estimate]:
     """What `judge` makes of predicted and of measured ratios, arrays over all cases."""
 
     def measure(results: Results) -> Estimate:
-        every = [case for dim in dims for case in cases(results, dim)]
+        every = [case for dim in among for case in cases(results, dim)]
         theory = np.array([predicted(results, case, path) for case in every])
         found = np.array([np.median(ratios(results, case)) for case in every])
         return statistics.exact(judge(theory, found), len(every))
@@ -355,14 +381,14 @@ PREDICTIONS = (
         Prediction(
             f"d = {dim}, kappa {kappa:g}, {angle} degrees: sign descent needs "
             + ("< 0.6 of GD's steps" if angle == "0" else "more steps than GD, ratio > 1")
-            + (", each at the best multiple of its step" if multiple == "best" else ""),
+            + (", each at the best multiple of its step" if choice == "best" else ""),
             "own expectation"
-            if multiple == "best"
+            if choice == "best"
             else f"{BALLES}; threshold of an independent calibration run, one seed",
-            _ratio(dim, angle, kappa, multiple=multiple),
+            _ratio(dim, angle, kappa, choice=choice),
             **({"at_most": 0.6} if angle == "0" else {"at_least": 1.0}),
         )
-        for multiple in ("one", "best")
+        for choice in ("one", "best")
         for angle in ("0", "30")
         for dim, kappa in GRID
     ),
@@ -412,22 +438,24 @@ PREDICTIONS = (
 def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """One row for each dimension, rotation and condition number."""
     del manifest
-    for case in cases(results, 2) + cases(results, 10):
+    for case in [case for dim in dims(results) for case in cases(results, dim)]:
         dim, basis, kappa = case
         at = records(results, dim).sel(basis=basis, condition=kappa)
         row: dict[str, Any] = {"dim": dim, "rotation": basis, "kappa": kappa}
         row["l_inf_over_l_2"] = float(at.most / at.two)
-        for multiple in ("one", "best"):
-            estimate = statistics.bootstrap(ratios(results, case, multiple))
+        for choice in CHOICES:
+            estimate = statistics.bootstrap(ratios(results, case, choice))
             for name in ("value", "low", "high"):
-                row[f"ratio_{multiple}_{name}"] = getattr(estimate, name)
+                row[f"ratio_{choice}_{name}"] = getattr(estimate, name)
         for rule, short in ((GRADIENT, "gd"), (SIGN, "sign")):
             own = at.sel(optimizer=str(rule))
-            row[f"steps_{short}"] = float(np.median(own.steps.sel(multiple="one")))
-            row[f"density_{short}"] = float(np.median(own.density))
+            row[f"steps_{short}"] = float(np.median(own.steps.sel(choice="one")))
+            for name in ("density", "share"):
+                row[f"{name}_{short}"] = float(np.median(own[name]))
             row[f"predicted_{short}"] = predicted(results, case, rule)
-            row[f"best_factor_{short}"] = float(own.factor)
-            row[f"best_at_edge_{short}"] = int(own.at_edge)
+            for choice in ("best", "safe"):
+                row[f"{choice}_factor_{short}"] = float(own.factor.sel(choice=choice))
+                row[f"{choice}_at_edge_{short}"] = int(own.at_edge.sel(choice=choice))
         yield row
 
 
@@ -446,11 +474,14 @@ def draw(results: Results) -> dict[str, Figure]:
     """Ratios of steps against the angle, and against what theory predicts."""
     from study import figures
 
-    figure, axes = figures.panels(2, 2, height=2.6)
-    titles = {"one": "a  The steps that are guaranteed", "best": "b  The best multiples"}
-    for panel, multiple in zip(axes[0], titles, strict=True):
-        _draw_ratios(panel, results, multiple)
-        panel.set_title(titles[multiple])
+    figure, axes = figures.panels(2, 2, height=2.5)
+    titles = {
+        "one": "a  The steps that are guaranteed",
+        "safe": "b  The best multiples of both",
+    }
+    for panel, choice in zip(axes[0], titles, strict=True):
+        _draw_ratios(panel, results, choice)
+        panel.set_title(titles[choice])
     for panel, path in zip(axes[1], (SIGN, GRADIENT), strict=True):
         _draw_theory(panel, results, path)
     axes[1, 0].set_title("c  Theory, densities on sign descent's path")
@@ -459,7 +490,7 @@ def draw(results: Results) -> dict[str, Figure]:
     return {"figure": figure}
 
 
-def _draw_ratios(axes: Axes, results: Results, multiple: str) -> None:
+def _draw_ratios(axes: Axes, results: Results, choice: str) -> None:
     """Medians with intervals over angles; medians of random rotations at the right."""
     axes.axhline(1, color="#555555", lw=0.8)
     for i, ((dim, kappa), look) in enumerate(LOOKS.items()):
@@ -468,16 +499,16 @@ def _draw_ratios(axes: Axes, results: Results, multiple: str) -> None:
         if not turned:
             continue
         degrees = [float(case[1]) for case in turned]
-        found = [statistics.bootstrap(ratios(results, case, multiple)) for case in turned]
+        found = [statistics.bootstrap(ratios(results, case, choice)) for case in turned]
         middle, low, high = np.array([estimate[:3] for estimate in found]).T
         axes.plot(degrees, middle, **look, label=f"d = {dim}, $\\kappa$ = {kappa:g}")
         axes.fill_between(degrees, low, high, color=look["color"], alpha=0.2, lw=0)
-        haar = [np.median(ratios(results, c, multiple)) for c in every if c not in turned]
+        haar = [np.median(ratios(results, c, choice)) for c in every if c not in turned]
         if dim == 10:
             style = {"color": look["color"], "ls": "", "ms": 3}
             axes.plot([46 + 3 * i] * len(haar), haar, marker=look["marker"], **style)
     axes.set_xticks([0, 15, 30, 45, 53.5], ["0", "15", "30", "45", "random"])
-    axes.set(xlabel="Degrees turned", ylabel="Steps, signs / gradient", ylim=(0, None))
+    axes.set(xlabel="Degrees turned", ylabel="Steps, signs / gradient", ylim=(0, 3.4))
 
 
 def _draw_theory(axes: Axes, results: Results, path: Optimizer) -> None:
