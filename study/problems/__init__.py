@@ -5,8 +5,10 @@ module.
 """
 
 from study.problems.base import PROBLEMS, Problem
+from study.problems.constrained import MatrixQuadratic, TiltedBowl
 from study.problems.deep import DeepBlobs, RandomTargets, Recall
 from study.problems.images import Digits
+from study.problems.invariant import InvariantRegression
 from study.problems.landscapes import Bowl, Plateau, Saddle
 from study.problems.linear import HeavyTailed, LogisticRegression
 from study.problems.noise import SparseNoise
@@ -27,7 +29,9 @@ __all__ = [
     "Digits",
     "GivenGradient",
     "HeavyTailed",
+    "InvariantRegression",
     "LogisticRegression",
+    "MatrixQuadratic",
     "NoisyQuadratic",
     "OneWeight",
     "Plateau",
@@ -39,4 +43,5 @@ __all__ = [
     "ReluRegression",
     "Saddle",
     "SparseNoise",
+    "TiltedBowl",
 ]
