@@ -15,7 +15,9 @@ Varied.     Scientific: epsilon, p. Nuisance: learning rate, quarter-decades aro
             there. Fixed: 50 steps of all data in float32, three data seeds. Angles: on the
             gradients that Adam meets at rate 1e-2, medians over its steps. Paths: logistic
             regression, 64 points in 10 dimensions, 200 steps at gamma = 0.1 in float64, ten
-            data seeds; the gap is the largest distance over the path's largest length.
+            data seeds; the gap is the largest distance over the path's largest length. To
+            explain: angles to the signs of the average and at the first step, Padam without
+            epsilon, the best among runs whose loss never rose on the way.
 Cost.       Two minutes on two CPU cores.
 
     python -m experiments.epsilon_dial             run, store, judge, draw
@@ -62,7 +64,7 @@ class EpsilonDial(Comparison):
     """Where paths are compared."""
     epsilons: tuple[float, ...] = log_grid(-10, 6)
     """Adam's, for directions and paths."""
-    tuned: tuple[float, ...] = (1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    tuned: tuple[float, ...] = (1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e6)
     """Adam's, each with a learning rate of its own."""
     exponents: tuple[float, ...] = (0.0, 0.0625, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
     """Padam's p; from 1/2 on for a Padam without epsilon, which changes nothing below."""
@@ -126,8 +128,11 @@ PRESETS = {
         data_seeds=5,
     ),
 }
-TUNED = ("loss", "coarse", "rate", "edge", "finite")
-KEPT = ("to_momentum", "to_sign", "gradient", "gap", *TUNED)
+ANGLES = ("to_momentum", "to_sign", "to_average_sign", "first_to_momentum", "first_to_sign")
+TUNED = ("loss", "coarse", "calm", "rate", "edge", "finite")
+KEPT = (*ANGLES, "gradient", "gap", *TUNED)
+STRIDE = 5
+"""Steps from one look at the loss of a tuned run to the next."""
 
 
 def dials(experiment: EpsilonDial, optimizer: Any) -> tuple[float, ...]:
@@ -141,9 +146,10 @@ def dials(experiment: EpsilonDial, optimizer: Any) -> tuple[float, ...]:
 
 def rates(experiment: EpsilonDial, optimizer: Optimizer, dial: float) -> list[float]:
     """A part of one grid of integer exponents, around a guess of the best."""
+    bare = optimizer == BARE  # its smallest v, not epsilon, bounds the rate
     guesses = {
         "Adam": 10**-2 + 10**0.5 * dial,
-        "Padam": 10 ** (0.5 - 8 * min(dial, 1)),
+        "Padam": 10 ** (0.5 - 7.5 * dial - (8 * max(dial - 0.75, 0) if bare else 0)),
         "Averaging": 10**0.5,
         "SignDescent": 10**-2.5,
     }
@@ -160,9 +166,10 @@ def run_cell(
 ) -> tuple[xr.Dataset, Cost]:
     """On the logistic regression `gap` [dial, seed] from averaged momentum's path.
 
-    Of Adam alone, NaN for other rules. On the other problem the angles `to_momentum` and
-    `to_sign` [dial, seed], and `gradient` [seed], the root mean square of its elements;
-    `loss_by_rate` [tuned, place, seed] at the end, at `rates` [tuned, place].
+    Of Adam alone, NaN for other rules. On the other problem ANGLES [dial, seed], and
+    `gradient` [seed], the root mean square of its elements; over [tuned, place, seed]
+    `loss_by_rate` at the end and `rises`, how much it rose at most between two looks, at
+    `rates` [tuned, place].
     """
     import xarray as xr
 
@@ -181,16 +188,18 @@ def run_cell(
             variables: dict[str, Any] = {"gap": (("dial", "seed"), gap, {"exact": 1})}
         else:
             angles, gradient = run(_direction, settings)
-            turned = (("dial", "seed"), angles[..., 0], {"units": "radian"})
-            variables = {"to_momentum": turned, "gradient": ("seed", gradient[0])}
-            variables["to_sign"] = (turned[0], angles[..., 1], turned[2])
+            variables = {
+                name: (("dial", "seed"), angles[..., i], {"units": "radian"})
+                for i, name in enumerate(ANGLES)
+            }
             progress(0.1)
             tuned = experiment.tuned if adam else settings
             grid = np.array([rates(experiment, optimizer, dial) for dial in tuned])
-            losses = run(_end, np.repeat(tuned, grid.shape[1]), grid.ravel())
-            losses = losses.reshape(*grid.shape, len(seeds))
-            variables["loss_by_rate"] = (("tuned", "place", "seed"), losses)
-            variables["rates"] = (("tuned", "place"), grid)
+            ended = run(_end, np.repeat(tuned, grid.shape[1]), grid.ravel())
+            ended = [x.reshape(*grid.shape, len(seeds)) for x in ended]
+            dims = ("tuned", "place", "seed")
+            variables |= {"gradient": ("seed", gradient[0]), "rates": (dims[:2], grid)}
+            variables |= {"loss_by_rate": (dims, ended[0]), "rises": (dims, ended[1])}
             coordinates["tuned"] = list(tuned)
         dataset = xr.Dataset(variables, coordinates)
         return sweep.finish(dataset, problem, optimizer, begun, len(settings))
@@ -237,7 +246,7 @@ def dialled(optimizer: Any, dial: Any, rate: Any) -> Any:
 
 
 def _direction(experiment: EpsilonDial, problem: Problem, optimizer: Optimizer) -> Any:
-    """(data, dial) -> median angles to averaging and signs [2], size of gradients []."""
+    """(data, dial) -> ANGLES, medians over steps [angle], and the size of gradients []."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -255,61 +264,77 @@ def _direction(experiment: EpsilonDial, problem: Problem, optimizer: Optimizer) 
         def advance(carry: Any, t: Any) -> Any:
             state, step = train.step(problem, guide, data, rate, key, carry[0], t)
             seen = [r.update(step.grad, s) for r, s in zip(rules, carry[1], strict=True)]
-            own, *others = (update for update, _ in seen)
+            own, average, sign = (update for update, _ in seen)
+            others = (average, sign, jax.tree.map(jnp.sign, average))
             angles = jnp.stack([trees.angle(own, other) for other in others])
             square = optax.tree.vdot(step.grad, step.grad) / sum(trees.sizes(params))
             return (state, tuple(s for _, s in seen)), (angles, square)
 
         begin = (state, tuple(rule.init(params) for rule in rules))
         _, (angles, squares) = jax.lax.scan(advance, begin, jnp.arange(experiment.steps))
-        return jnp.median(angles, axis=0), jnp.sqrt(squares.mean())
+        every = jnp.concatenate([jnp.median(angles, axis=0), angles[0, :2]])
+        return every, jnp.sqrt(squares.mean())
 
     return along
 
 
 def _end(experiment: EpsilonDial, problem: Problem, optimizer: Optimizer) -> Any:
-    """(data, dial, rate) -> the loss after the last step []."""
-    stops = (experiment.steps,)
-    return lambda data, dial, rate: problem.loss(
-        _follow(problem, dialled(optimizer, dial, rate), rate, stops, data)[0], data
-    )
+    """(data, dial, rate) -> the loss after the last step [], and its largest rise []."""
+    import jax.numpy as jnp
+
+    stops = (*range(0, experiment.steps, STRIDE), experiment.steps)
+
+    def end(data: Any, dial: Any, rate: Any) -> Any:
+        rule, see = (
+            dialled(optimizer, dial, rate),
+            lambda params: problem.loss(params, data),
+        )
+        losses = _follow(problem, rule, rate, stops, data, see)
+        return losses[-1], jnp.diff(losses).max()
+
+    return end
 
 
 def _gap(experiment: EpsilonDial, problem: Problem, optimizer: Optimizer) -> Any:
     """(data, epsilon) -> largest distance between the paths, over the length of one []."""
     import jax.numpy as jnp
 
-    stops = range(1, experiment.path_steps + 1)
+    stops, see = range(1, experiment.path_steps + 1), lambda params: params["w"]
     furthest = lambda x: jnp.linalg.norm(x, axis=-1).max()  # noqa: E731
 
     def gap(data: Any, epsilon: Any) -> Any:
-        rate = experiment.gamma * epsilon
-        own = _follow(problem, dialled(optimizer, epsilon, rate), rate, stops, data)[1]["w"]
-        plain = optimizers.Averaging()
-        path = _follow(problem, plain, experiment.gamma, stops, data)[1]["w"]
+        rate, plain = experiment.gamma * epsilon, optimizers.Averaging()
+        rule = dialled(optimizer, epsilon, rate)
+        own = _follow(problem, rule, rate, stops, data, see)
+        path = _follow(problem, plain, experiment.gamma, stops, data, see)
         return furthest(own - path) / furthest(path)
 
     return gap
 
 
-def _follow(problem: Problem, rule: Any, rate: Any, stops: Any, data: Any) -> Any:
-    """The last params, and those at each stop [stop, ...]."""
+def _follow(problem: Problem, rule: Any, rate: Any, stops: Any, data: Any, see: Any) -> Any:
+    """What there is to see of params at each stop [stop, ...]."""
     import jax
 
     from study import trajectories
 
-    start, see = problem.init(jax.random.key(0)), lambda state, t: state.params
-    state, seen = trajectories.follow(
-        problem, rule, lambda t: rate, stops, see, params=start, data=data
-    )
-    return state.params, seen
+    return trajectories.follow(
+        problem,
+        rule,
+        lambda t: rate,
+        stops,
+        lambda state, t: see(state.params),
+        params=problem.init(jax.random.key(0)),
+        data=data,
+    )[1]
 
 
 def condense(dataset: xr.Dataset) -> xr.Dataset:
     """Each setting at its best rate: over [optimizer, tuned, seed] `loss` and `rate`.
 
-    `coarse` is the lowest loss on half-decades, `edge` whether the best rate is the first
-    or last of its grid, `finite` the share of the grid. Not finite is the worst.
+    `coarse` is the lowest loss on half-decades, `calm` among runs that never rose, `edge`
+    whether the best rate is the first or last of its grid, `finite` the share of the grid.
+    Not finite is the worst.
     """
     if "loss_by_rate" not in dataset:
         return dataset
@@ -318,16 +343,17 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
     losses = dataset.loss_by_rate.transpose(*dims, "place").values
     losses, exponents = statistics.worst(losses), 2 * np.log10(grid[:, :, None])
     halves = np.abs(exponents - np.round(exponents)) < 0.01
-    best = losses.argmin(-1)
+    best, rises = losses.argmin(-1), dataset.rises.transpose(*dims, "place").values
     found = {
         "loss": losses.min(-1),
         "coarse": np.where(halves, losses, np.inf).min(-1),
+        "calm": np.where(rises <= 0, losses, np.inf).min(-1),
         "rate": np.take_along_axis(grid, best, 2),
         "edge": np.isin(best, (0, grid.shape[2] - 1)).astype(float),
         "finite": np.isfinite(losses).mean(-1),
     }
     there = np.isfinite(grid[:, :, :1])  # NaN where an optimizer has no such setting
-    return dataset.drop_vars(("loss_by_rate", "rates")).assign(
+    return dataset.drop_vars(("loss_by_rate", "rises", "rates")).assign(
         {name: (dims, np.where(there, values, np.nan)) for name, values in found.items()}
     )
 
@@ -343,12 +369,14 @@ def found(results: Results, name: str, rule: str = "Adam") -> xr.DataArray:
     return array.dropna(array.dims[0], how="all").transpose(..., "seed")
 
 
-def half_way(results: Results) -> np.ndarray:
-    """The epsilon with equal angles to both ends, over the size of gradients [seed].
+def half_way(
+    results: Results, sign: str = "to_sign", momentum: str = "to_momentum"
+) -> np.ndarray:
+    """Adam's epsilon with equal angles to both ends, over the size of gradients [seed].
 
     Where they cross first, log-linear between settings; NaN if they do not.
     """
-    away = found(results, "to_sign") - found(results, "to_momentum")
+    away = found(results, sign) - found(results, momentum)
     logs, rising = np.log10(away.dial.values), np.maximum.accumulate(away.values)
     there = [10 ** np.interp(0, x, logs) for x in rising.T]
     crossed = (away.values[0] < 0) & (rising[-1] > 0)
@@ -525,7 +553,11 @@ PREDICTIONS = (
 
 
 def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One row for each rule and setting; medians over data seeds."""
+    """One row for each rule and setting, medians over data seeds; then `half_way`.
+
+    From sign descent, as predicted; from the signs of the average; and at the first step,
+    where there is no average.
+    """
     del manifest
     experiment: Any = results.experiment
     for entry in experiment.optimizers:
@@ -534,73 +566,110 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
         tuned = experiment.tuned if adam else settings
         for dial in sorted({*settings, *tuned}):
             row: dict[str, Any] = {"optimizer": rule, "dial": dial}
-            turned = ("to_momentum", "to_sign", "gap")[: 3 if adam else 2]
-            turned = turned if dial in settings else ()
+            turned = (*ANGLES, *(("gap",) if adam else ())) if dial in settings else ()
             for name in (*turned, *(TUNED if dial in tuned else ())):
                 value, low, high, n = _median(_at(name, dial, rule))(results)
-                if name.startswith("to_"):
+                if name in ANGLES:
                     row[f"degrees_{name}"] = float(np.degrees(value))
                     continue
                 row[name] = value
                 if name in ("gap", "loss"):
                     row |= {f"{name}_low": low, f"{name}_high": high, f"{name}_n": n}
             yield row
+    pairs = (("to_sign", "to_momentum"), ("to_average_sign", "to_momentum"), ANGLES[:2:-1])
+    for sign, momentum in pairs:
+        measure = functools.partial(half_way, sign=sign, momentum=momentum)
+        names = {"optimizer": "Adam", "half_way": f"{sign}, {momentum}"}
+        yield names | {"epsilon_over_gradients": _median(measure)(results).value}
 
 
 # Figure -----------------------------------------------------------------------------------
+
+
+CALM: dict[str, Any] = {"color": "#888888", "ls": "", "marker": "x", "ms": 4}
 
 
 def draw(results: Results) -> dict[str, Figure]:
     """Direction, tuned loss and best rate by dial, and the gap between paths."""
     from study import figures
 
-    figure, axes = figures.panels(2, 3, height=2.3)
+    figure, axes = figures.panels(2, 3, height=2.2)
     looks = figures.look(results.experiment.optimizers)
-    _draw_angles(axes[0, 0], results, "Adam")
-    _draw_tuned(axes[0, 1], results, looks, "loss", ["Adam"])
-    _draw_tuned(axes[0, 2], results, looks, "rate", ["Adam"])
+    size = float(np.median(found(results, "gradient").values))
     for panel in axes[0]:
-        size = np.median(found(results, "gradient").values)
-        panel.axvline(size, color="#b10000", lw=0.8)
+        panel.axvline(size, color="#b10000", lw=0.8, label="size of gradients")
         panel.set(xscale="log", xlabel=r"$\epsilon$")
+    _draw_angles(axes[0, 0], results, "Adam")
+    axes[0, 0].plot([], [], **CALM, label="best of runs that never rose")
+    _draw_losses(axes[0, 1], results, looks, ["Adam"])
+    _draw_rates(axes[0, 2], results, looks)
     if "Padam" in looks:
-        _draw_angles(axes[1, 0], results, "Padam")
         bare = [name for name in ("Padam", str(BARE)) if name in looks]
-        _draw_tuned(axes[1, 1], results, looks, "loss", bare)
-        axes[1, 0].set(xlabel="p", xticks=[0, 0.25, 0.5, 0.75, 1])
-        axes[1, 1].set(xlabel="p", xticks=[0, 0.25, 0.5, 0.75, 1])
+        _draw_angles(axes[1, 0], results, "Padam")
+        _draw_losses(axes[1, 1], results, looks, bare)
+        axes[1, 1].text(0.93, 4.6, "without epsilon", ha="right", fontsize=6.5)
+        for panel in axes[1, :2]:
+            panel.set(xlabel="p", xticks=[0, 0.25, 0.5, 0.75, 1])
     _draw_gap(axes[1, 2], results, looks["Adam"])
     titles = ("Adam: direction", "Adam: loss", "Adam: best rate")
-    titles = (*titles, "Padam: direction", "Padam: loss", "Adam: path to momentum's")
+    titles = (*titles, "Padam: direction", "Padam: loss", "Adam: distance of paths")
     for letter, panel, title in zip("abcdef", axes.flat, titles, strict=True):
         panel.set_title(f"{letter}  {title}")
+    figures.legend(figure, axes[0, 0], 3)
     return {"figure": figure}
 
 
 def _draw_angles(axes: Axes, results: Results, rule: str) -> None:
-    ends = (("to_momentum", optimizers.Averaging()), ("to_sign", optimizers.SignDescent()))
-    for (name, end), style in zip(ends, ("-o", "--s"), strict=True):
+    """Medians over data seeds."""
+    sign = optimizers.SignDescent().colour
+    ends = {
+        "to_momentum": ("-o", optimizers.Averaging().colour, "angle to momentum"),
+        "to_sign": ("--s", sign, "to sign descent"),
+        "to_average_sign": (":^", sign, "to average's signs"),
+    }
+    for name, (style, colour, label) in ends.items():
         angles = found(results, name, rule)
         middle = np.degrees(np.median(angles.values, axis=1))
-        axes.plot(angles.dial, middle, style, color=end.colour, ms=3)
+        axes.plot(angles.dial, middle, style, color=colour, ms=3, label=label)
     axes.set(ylim=(-3, 93), yticks=[0, 30, 60, 90], ylabel="Degrees")
 
 
-def _draw_tuned(
-    axes: Axes, results: Results, looks: dict[str, Any], name: str, rules: list[str]
+def _draw_losses(
+    axes: Axes, results: Results, looks: dict[str, Any], rules: list[str]
 ) -> None:
     """Medians over data seeds between the lowest and the highest; both ends as levels."""
     for rule in rules:
-        values = found(results, name, rule)
-        middle = np.median(values.values, axis=1)
-        bars = np.abs([values.values.min(1), values.values.max(1)] - middle)
-        axes.errorbar(values.tuned, middle, bars, elinewidth=0.8, ms=3.5, **looks[rule])
-    axes.set(yscale="log", ylabel={"loss": "Loss, rate tuned", "rate": "Rate"}[name])
+        _draw_range(axes, found(results, "loss", rule), looks[rule])
+        calm = found(results, "calm", rule)
+        axes.plot(calm.tuned, np.median(calm.values, axis=1), **CALM)
     for rule, text in (("Averaging", "momentum"), ("SignDescent", "sign descent")):
-        if name == "loss" and rule in looks:
+        if rule in looks:
             level = float(np.median(found(results, "loss", rule).values))
-            axes.axhline(level, color=looks[rule]["color"], lw=0.8, ls=":")
-            axes.text(0.02, level, text, transform=axes.get_yaxis_transform(), fontsize=6.5)
+            axes.axhline(level, color=looks[rule]["color"], lw=0.9, ls=":")
+            place = axes.get_yaxis_transform()
+            axes.text(0.17, level * 1.03, text, transform=place, fontsize=6.5)
+    axes.set(yscale="log", ylabel="Loss at the best rate", ylim=(0.2, 7))
+    axes.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
+    axes.minorticks_off()
+
+
+def _draw_rates(axes: Axes, results: Results, looks: dict[str, Any]) -> None:
+    """Medians over data seeds between the extremes, and momentum's rate times epsilon."""
+    values = found(results, "rate")
+    _draw_range(axes, values, looks["Adam"])
+    if "Averaging" in looks:
+        gamma = float(np.median(found(results, "rate", "Averaging").values))
+        axes.plot(values.tuned, gamma * values.tuned, color="#888888", lw=0.9, ls=":")
+        axes.text(0.03, 0.8, "dotted: momentum's\nrate times $\\epsilon$")
+        axes.texts[-1].set(transform=axes.transAxes, fontsize=6.5)
+    axes.set(yscale="log", ylabel="Best learning rate", ylim=(1e-3, None))
+
+
+def _draw_range(axes: Axes, values: xr.DataArray, look: dict[str, Any]) -> None:
+    middle = np.median(values.values, axis=1)
+    bars = np.abs([values.values.min(1), values.values.max(1)] - middle)
+    style = {"elinewidth": 0.8, "ms": 3.5, "mec": "#333333", "mew": 0.4}
+    axes.errorbar(values.tuned, middle, bars, **style, **look)
 
 
 def _draw_gap(axes: Axes, results: Results, look: dict[str, Any]) -> None:
@@ -613,8 +682,8 @@ def _draw_gap(axes: Axes, results: Results, look: dict[str, Any]) -> None:
     line = middle[-1] * float(gap.dial[-1]) / gap.dial
     axes.plot(gap.dial, line, color="#b10000", lw=0.8, ls="--")
     axes.set(xscale="log", yscale="log", xlabel=r"$\epsilon$", ylim=(1e-9, 5))
-    axes.set_ylabel("Relative gap")
-    axes.text(0.95, 0.9, "slope -1", transform=axes.transAxes, color="#b10000", ha="right")
+    axes.set_ylabel("Distance, relative")
+    axes.text(0.95, 0.75, "slope -1", transform=axes.transAxes, color="#b10000", ha="right")
 
 
 if __name__ == "__main__":
