@@ -5,14 +5,24 @@ module.
 """
 
 from study.problems.base import PROBLEMS, Problem
+from study.problems.bigram import Bigrams
+from study.problems.blocks import BlockQuadratic
+from study.problems.chebyshev import ChebyshevFit
 from study.problems.constrained import MatrixQuadratic, TiltedBowl
 from study.problems.deep import DeepBlobs, RandomTargets, Recall
-from study.problems.images import Digits
+from study.problems.images import Digits, LeNet
 from study.problems.invariant import InvariantRegression
 from study.problems.landscapes import Bowl, Plateau, Saddle
-from study.problems.linear import HeavyTailed, LogisticRegression
+from study.problems.linear import HeavyTailed, LogisticRegression, OneSidedLabels
 from study.problems.noise import SparseNoise
+from study.problems.online import (
+    PeriodicSpike,
+    RandomSpike,
+    SlantedValley,
+    TwoSamples,
+)
 from study.problems.quadratic import DeepObsQuadratic, NoisyQuadratic
+from study.problems.text import Text
 from study.problems.toy import (
     GivenGradient,
     OneWeight,
@@ -23,25 +33,35 @@ from study.problems.toy import (
 
 __all__ = [
     "PROBLEMS",
+    "Bigrams",
+    "BlockQuadratic",
     "Bowl",
+    "ChebyshevFit",
     "DeepBlobs",
     "DeepObsQuadratic",
     "Digits",
     "GivenGradient",
     "HeavyTailed",
     "InvariantRegression",
+    "LeNet",
     "LogisticRegression",
     "MatrixQuadratic",
     "NoisyQuadratic",
+    "OneSidedLabels",
     "OneWeight",
+    "PeriodicSpike",
     "Plateau",
     "Problem",
     "RandomGradient",
     "RandomLayer",
+    "RandomSpike",
     "RandomTargets",
     "Recall",
     "ReluRegression",
     "Saddle",
+    "SlantedValley",
     "SparseNoise",
+    "Text",
     "TiltedBowl",
+    "TwoSamples",
 ]

@@ -174,3 +174,95 @@ class HeavyTailed(Problem):
         groups = losses.reshape(self.groups, -1).mean(1)  # all groups are as large
         found = {f"group_{i}_loss": groups[i] for i in range(self.groups)}
         return {"objective": losses.mean()} | found
+
+
+@PROBLEMS.register
+@dataclasses.dataclass(frozen=True)
+class OneSidedLabels(Problem):
+    """mean (x.w - y)^2 from w = 0 on sparse data that many w fit and few generalise from.
+
+    Wilson et al. (2017), arXiv:1705.08292, section 3.3, as `load_artificial` of the code of
+    Karimireddy et al. (2019), arXiv:1901.09847, draws it: of 2n samples each has y = +1
+    with a probability above 1/2, else -1. Input 0 is y, inputs 1 and 2 are 1, and 5 inputs
+    are the sample's alone: 1 where y = +1 and 5 where y = -1 of them are 1. A random half
+    is trained on. X follows from y, so a step costs as much as there are inputs.
+    """
+
+    label = "One-sided labels"
+    selects = "objective"
+    reports = "test_error"
+
+    samples: int = 100
+    """N: half of them."""
+    positive: float = 0.6
+    """The probability of y = +1, in [0, 1]."""
+    data_seed: int = 0
+    """Of labels and split."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        self.at_least(samples=1, data_seed=0)
+        if not 0 <= self.positive <= 1:
+            self.refuse("positive", "in [0, 1]")
+
+    @property
+    def inputs(self) -> int:
+        """3 + 10 n."""
+        return 3 + 10 * self.samples
+
+    def data(self) -> Data:
+        """{labels [sample], trained [sample]}, both of all 2n; trained is 1 or 0."""
+        random = np.random.default_rng(self.data_seed)
+        count = 2 * self.samples
+        labels = np.where(random.random(count) < self.positive, 1.0, -1.0)
+        trained = random.permutation(np.arange(count) < self.samples)
+        found = {"labels": labels, "trained": trained}
+        return {name: x.astype(np.dtype(self.dtype)) for name, x in found.items()}
+
+    def rows(self) -> np.ndarray:
+        """X [sample, input], float64, all 2n samples."""
+        labels = self.data()["labels"].astype(np.float64)
+        count = len(labels)
+        x = np.zeros((count, self.inputs))
+        x[:, 0], x[:, 1:3] = labels, 1
+        own = np.where(np.arange(5) < np.where(labels > 0, 1, 5)[:, None], 1.0, 0.0)
+        x[:, 3:].reshape(count, count, 5)[np.arange(count), np.arange(count)] = own
+        return x
+
+    def init(self, key: Key) -> Params:
+        """{w [input]}, zero."""
+        import jax.numpy as jnp
+
+        del key
+        return {"w": jnp.zeros(self.inputs, self.dtype)}
+
+    def sample(self, data: Data, key: Key) -> Batch:
+        """All of the data; the loss looks at the half trained on."""
+        del key
+        return data
+
+    def outputs(self, params: Params, data: Data) -> Array:
+        """x.w of all samples [sample]: X has a row's own inputs on a diagonal of blocks."""
+        import jax.numpy as jnp
+
+        w, labels = params["w"], data["labels"]
+        own = w[3:].reshape(-1, 5)
+        several = (labels < 0).astype(w.dtype)
+        own = own[:, 0] + several * own[:, 1:].sum(1)
+        return labels * w[0] + w[1] + w[2] + jnp.asarray(own, w.dtype)
+
+    def loss(self, params: Params, batch: Batch) -> Array:
+        """The mean over the half trained on."""
+        residual = self.outputs(params, batch) - batch["labels"]
+        return (batch["trained"] * residual * residual).sum() / self.samples
+
+    def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
+        """The objective, and the shares of wrong signs; an output of 0 is wrong."""
+        wrong = self.outputs(params, data) * data["labels"] <= 0
+        wrong = wrong.astype(data["labels"].dtype)
+        return {
+            "objective": self.loss(params, data),
+            "train_error": (data["trained"] * wrong).sum() / self.samples,
+            "test_error": ((1 - data["trained"]) * wrong).sum() / self.samples,
+        }
