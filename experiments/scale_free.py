@@ -1,0 +1,468 @@
+"""Is a scale-free rule free of the condition number, and of a factor on the loss?
+
+Question.   If a rule's steps do not change when each element's gradient is multiplied, it
+            should see neither how a diagonal quadratic is conditioned nor a factor on the
+            loss. Does that survive epsilons and weight decay?
+Prediction. With epsilon 0 Adam's iterates are the same at every condition number, Adam's
+            1e-8 shows at 1e8, RMSProp's default at 1e6, Adagrad's default at 1e4, where
+            gradient descent stands still too. A factor on the loss leaves AdamW and Lion
+            where they end: decoupled decay is left alone by it. Decay that is part of the
+            gradient is not, for the factor weighs the loss against the decay, which no
+            rescaling undoes; multiplied by the same factor it is.
+Varied.     Scientific: rule; condition number; factor, kind of decay. Fixed, quadratic: 10
+            dimensions, eigenvalues log-spaced from 1 down, start 1, 2,000 steps, no noise,
+            the calibration run's rates: 1 for SGD, constant; cosine from 0.2 for Adagrad,
+            from 0.02 for all others. Fixed, logistic regression: 100 samples of 20 inputs,
+            500 steps at 1e-2, decay 0.1, ten data seeds. float64. No rate is tuned.
+Cost.       Half a minute on two CPU cores, nearly all of it compilation.
+
+    python -m experiments.scale_free             run, store, judge, draw
+    python -m experiments.scale_free --draw      draw stored records again
+
+Zhuang, Liu, Cutkosky & Orabona (2022), arXiv:2202.00089, from its abstract; its code (read)
+multiplies the loss by 10 and 100. Numbers are an independent calibration run's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from study import cli, optimizers, statistics
+from study.claims import Prediction
+from study.experiment import Comparison
+from study.optimizers import Optimizer
+from study.problems import LogisticRegression, NoisyQuadratic, Problem
+from study.statistics import Estimate
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from study.reporting import Results
+    from study.sweep import Cost
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaleFree(Comparison):
+    """Condition numbers on the quadratic, factors and decay on the logistic regression."""
+
+    logistic: LogisticRegression = LogisticRegression(dtype="float64")
+    """Whose loss is multiplied."""
+    conditions: tuple[float, ...] = (1.0, 1e2, 1e4, 1e6, 1e8)
+    """Of the quadratic; paths are compared with those at the first."""
+    steps: int = 2_000
+    """On the quadratic."""
+    factors: tuple[float, ...] = (1.0, 0.01, 10.0, 100.0)
+    """On the loss; ends are compared with those at the first."""
+    decay: float = 0.1
+    """Weight decay of each kind, before the learning rate."""
+    decayed_steps: int = 500
+    """On the logistic regression."""
+    decayed_rate: float = 1e-2
+    """There, for all rules."""
+    data_seeds: int = 10
+    """Of the logistic regression."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        self.refuse_repeated("conditions", "factors")
+        for name in ("steps", "decayed_steps", "data_seeds"):
+            if getattr(self, name) < 1:
+                self.refuse(name, "at least 1")
+
+
+DEFAULT = ScaleFree(
+    problem=NoisyQuadratic(dim=10, noise=0.0, dtype="float64"),
+    optimizers=(
+        optimizers.SGD(),
+        optimizers.Adam(eps=0.0),
+        optimizers.Adam(),
+        optimizers.SignDescent(),
+        optimizers.Lion(),
+        optimizers.PlainRMSProp(),
+        optimizers.PlainRMSProp(eps=0.0),
+        optimizers.Adagrad(),
+        optimizers.Adagrad(initial_accumulator=0.0),
+        optimizers.Adagrad(initial_accumulator=0.0, eps=0.0),
+    ),
+)
+PRESETS = {
+    "smoke": dataclasses.replace(
+        DEFAULT,
+        optimizers=(optimizers.Adam(),),
+        conditions=(1.0, 1e2),
+        steps=5,
+        factors=(1.0, 10.0),
+        decayed_steps=5,
+        data_seeds=2,
+    ),
+    "default": DEFAULT,
+    "paper": dataclasses.replace(
+        DEFAULT,
+        conditions=tuple(10.0**k for k in range(0, 17, 2)),
+        factors=(1.0, 1e-4, 0.01, 0.1, 10.0, 100.0, 1e4),
+        data_seeds=100,
+    ),
+}
+KEPT = ("largest", "deviation", "change")
+DECAYS = ("none", "decoupled", "coupled", "coupled, multiplied")
+"""None; -rate decay w beside the update; l2 in the loss; the same times the factor."""
+
+
+def run_cell(
+    experiment: ScaleFree,
+    problem: Problem,
+    optimizer: Optimizer,
+    progress: Callable[[float], None] = lambda share: None,
+) -> tuple[xr.Dataset, Cost]:
+    """On the quadratic, over [condition], `largest` and `deviation`; else `change`.
+
+    The largest |x_i| after the last step; and how far any x_i is after any step from what
+    it is at the first condition number, over the largest |x_i| there. On the logistic
+    regression `change` [decay, factor, seed]: |w - w_1| / |w_1| at the end, w_1 with the
+    first factor.
+    """
+    import xarray as xr
+
+    from study import devices, sweep
+
+    del progress
+    begun = time.perf_counter()
+    with devices.precision(problem.dtype):
+        if problem == experiment.logistic:
+            ends = _decayed(experiment, problem, optimizer)
+            change = _relative(ends, ends[:, :1])
+            variables = {"change": (("decay", "factor", "seed"), change)}
+            coordinates: dict[str, Any] = {
+                "decay": list(DECAYS),
+                "factor": list(experiment.factors),
+                "seed": list(range(experiment.data_seeds)),
+            }
+        else:
+            paths = _paths(experiment, problem, optimizer)
+            away = np.abs(paths - paths[:1]).max(-1) / np.abs(paths[0]).max(-1)
+            largest = np.abs(paths[:, -1]).max(-1)
+            variables = {
+                "largest": ("condition", largest, {"exact": 1}),
+                "deviation": ("condition", away.max(-1)),
+            }
+            coordinates = {"condition": list(experiment.conditions)}
+        runs = np.prod([len(axis) for axis in coordinates.values()])
+        dataset = xr.Dataset(variables, coordinates)
+        return sweep.finish(dataset, problem, optimizer, begun, int(runs))
+
+
+def _relative(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(a - b, axis=-1) / np.linalg.norm(b, axis=-1)
+
+
+def _paths(experiment: ScaleFree, problem: Any, optimizer: Optimizer) -> np.ndarray:
+    """The points [condition, step, element] from x = 1 on, the start included."""
+    import jax.numpy as jnp
+
+    from study import devices, trajectories
+
+    steps = experiment.steps
+    rate = 0.2 if isinstance(optimizer, optimizers.Adagrad) else 0.02
+
+    def schedule(t: Any) -> Any:
+        return rate * (1 + jnp.cos(jnp.pi * t / steps)) / 2
+
+    def follow(hessian: Any) -> Any:
+        return trajectories.follow(
+            problem,
+            optimizer,
+            (lambda t: 1.0) if isinstance(optimizer, optimizers.SGD) else schedule,
+            range(steps + 1),
+            lambda state, t: state.params["x"],
+            params={"x": jnp.ones(problem.dim, problem.dtype)},
+            data={"hessian": hessian, "noise": jnp.zeros(problem.dim, problem.dtype)},
+        )[1]
+
+    conditioned = [dataclasses.replace(problem, condition=k) for k in experiment.conditions]
+    hessians = np.stack([one.data()["hessian"] for one in conditioned])
+    return devices.map_runs(follow, (), [hessians])
+
+
+class Multiplied(NamedTuple):
+    """A problem with a traced factor on its loss and a traced l2 term, for `train.step`."""
+
+    problem: Problem
+    factor: Any
+    l2: Any
+
+    @property
+    def dtype(self) -> str:
+        """The problem's."""
+        return self.problem.dtype
+
+    def batch(self, data: Any, key: Any, t: Any) -> Any:
+        """The problem's."""
+        return self.problem.batch(data, key, t)
+
+    def examples(self, batch: Any) -> Any:
+        """The problem's."""
+        return self.problem.examples(batch)
+
+    def loss(self, params: Any, batch: Any) -> Any:
+        """Factor * loss + l2 |w|^2 / 2."""
+        import jax.numpy as jnp
+
+        square = jnp.sum(params["w"] ** 2)
+        return self.factor * self.problem.loss(params, batch) + self.l2 / 2 * square
+
+    def slope(self, params: Any, batch: Any) -> Any:
+        """The loss and its gradient."""
+        import jax
+
+        return jax.value_and_grad(self.loss)(params, batch)
+
+
+def decaying(optimizer: Optimizer, rate: Any, decay: Any) -> Any:
+    """The rule with a traced decoupled decay: -rate decay w beside its update."""
+    import optax
+
+    from study import trajectories
+
+    return trajectories.Treated(
+        optimizer, lambda rule: optax.chain(rule, optax.add_decayed_weights(-rate * decay))
+    )
+
+
+def _decayed(experiment: ScaleFree, problem: Any, optimizer: Optimizer) -> np.ndarray:
+    """Where w ends, [decay, factor, seed, element]."""
+    import jax
+    import jax.numpy as jnp
+
+    from study import devices, trajectories
+
+    rate, stops = experiment.decayed_rate, (experiment.decayed_steps,)
+
+    def end(data: Any, decay: Any, factor: Any, seed: Any) -> Any:
+        weights = jnp.asarray([0, 0, 1, factor])[decay] * experiment.decay
+        loss: Any = Multiplied(problem, factor, weights)
+        return trajectories.follow(
+            loss,
+            decaying(optimizer, rate, experiment.decay * (decay == 1)),
+            lambda t: rate,
+            stops,
+            lambda state, t: state.params["w"],
+            params=problem.init(jax.random.key(0)),
+            data=data[seed],
+        )[1][0]
+
+    seeds = range(experiment.data_seeds)
+    rows = [dataclasses.replace(problem, data_seed=seed).data() for seed in seeds]
+    kinds = np.arange(len(DECAYS), dtype=np.int32)
+    grid = np.meshgrid(kinds, experiment.factors, np.int32(list(seeds)), indexing="ij")
+    ends = devices.map_runs(end, (np.stack(rows),), [axis.ravel() for axis in grid])
+    return ends.reshape(*grid[0].shape, -1)
+
+
+def condense(dataset: xr.Dataset) -> xr.Dataset:
+    """As it is."""
+    return dataset
+
+
+# Verdicts ---------------------------------------------------------------------------------
+
+
+def conditioned(results: Results, name: str, rule: str) -> xr.DataArray:
+    """`largest` or `deviation` [condition] of one rule."""
+    return results.selected(results.experiment.problem)[name].sel(optimizer=rule)
+
+
+def changed(results: Results, rule: str, decay: str) -> xr.DataArray:
+    """`change` [factor, seed] under all factors but the first."""
+    problem = results.experiment.logistic  # type: ignore[attr-defined]
+    change = results.selected(problem).change.sel(optimizer=rule, decay=decay)
+    first = results.experiment.factors[0]  # type: ignore[attr-defined]
+    return change.sel(factor=change.factor != first)
+
+
+def _largest(rule: str, condition: float) -> Callable[[Results], Estimate]:
+    return lambda results: statistics.exact(
+        float(conditioned(results, "largest", rule).sel(condition=condition))
+    )
+
+
+def _deviation(rule: str) -> Callable[[Results], Estimate]:
+    return lambda results: statistics.exact(
+        float(conditioned(results, "deviation", rule).max("condition", skipna=False))
+    )
+
+
+def _change(rule: str, decay: str, pick: str) -> Callable[[Results], Estimate]:
+    """The largest or the smallest of the factors' changes, by data seed."""
+
+    def measure(results: Results) -> Estimate:
+        change = changed(results, rule, decay)
+        return statistics.bootstrap(getattr(change, pick)("factor", skipna=False).values)
+
+    return measure
+
+
+def _change_at(rule: str, decay: str, factor: float) -> Callable[[Results], Estimate]:
+    return lambda results: statistics.bootstrap(
+        changed(results, rule, decay).sel(factor=factor).values
+    )
+
+
+BARE = "Adagrad(initial_accumulator=0.0, eps=0.0)"
+TABLE = {
+    "SGD": (1.9e-9, 0.82, 1.0, 1.0),
+    "Adam(eps=0.0)": (4e-39,) * 4,
+    "Adam": (4e-39, 4e-39, 5e-39, 2.3e-8),
+    "SignDescent": (1.5e-8,) * 4,
+    "PlainRMSProp": (2e-48, 2e-9, 0.82, 1.0),
+    "Adagrad": (4.9e-6, 0.88, 1.0, 1.0),
+    BARE: (3.6e-97,) * 4,
+}
+"""Largest |x_i| at condition numbers 1e2, 1e4, 1e6, 1e8 in the calibration run."""
+RUN = "independent calibration run"
+ZHUANG = "Zhuang et al. 2022, arXiv:2202.00089, from the abstract; "
+PREDICTIONS = (
+    *(
+        Prediction(
+            f"{rule}: the same x_i at every condition number and step, to 1e-6",
+            source,
+            _deviation(rule),
+            at_most=1e-6,
+        )
+        for rule, source in (
+            ("Adam(eps=0.0)", ZHUANG + "threshold of the calibration run"),
+            ("SignDescent", "each element's sign does not depend on its scale"),
+            (BARE, ZHUANG + "the same rule of the sums of squares"),
+        )
+    ),
+    Prediction(
+        "PlainRMSProp: some |x_i| is above 0.5 at condition number 1e6",
+        RUN,
+        _largest("PlainRMSProp", 1e6),
+        at_least=0.5,
+        published=0.82,
+    ),
+    *(
+        Prediction(
+            f"{rule}, condition {condition:g}: largest |x_i| {value:g}, to a quarter",
+            RUN + ", its printed digits; the quarter is our own",
+            _largest(rule, condition),
+            at_least=0.75 * value,
+            at_most=1.25 * value,
+            published=value,
+        )
+        for rule, row in TABLE.items()
+        for condition, value in zip((1e2, 1e4, 1e6, 1e8), row, strict=True)
+    ),
+    *(
+        Prediction(
+            f"{rule}, decay {decay}: any factor moves the end by 1e-4 at most",
+            source,
+            _change(rule, decay, "max"),
+            at_most=1e-4,
+            published=value,
+        )
+        for rule, decay, value, source in (
+            ("Adam", "decoupled", 1e-6, ZHUANG + "number of the calibration run"),
+            ("Adam(eps=0.0)", "decoupled", 1e-16, ZHUANG + "number of the calibration run"),
+            ("Lion", "decoupled", 0.0, RUN),
+            ("Adam", "coupled, multiplied", None, "the whole objective is multiplied"),
+        )
+    ),
+    *(
+        Prediction(
+            f"{rule}, decay coupled: every factor moves the end by 0.3 at least",
+            RUN,
+            _change(rule, "coupled", "min"),
+            at_least=0.3,
+            published=value,
+        )
+        for rule, value in (("Adam", 0.60), ("SGD", 1.3))
+    ),
+    *(
+        Prediction(
+            f"Adam, decay coupled: factor {factor:g} moves the end by {value:g}, to 0.2",
+            RUN + ", its data not told; the 0.2 is our own",
+            _change_at("Adam", "coupled", factor),
+            at_least=value - 0.2,
+            at_most=value + 0.2,
+            published=value,
+        )
+        for factor, value in ((0.01, 0.97), (10.0, 0.60), (100.0, 0.74))
+    ),
+)
+
+
+def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Rows for each rule and condition number, then for each rule, decay and factor."""
+    del manifest
+    for rule in map(str, results.experiment.optimizers):
+        largest = conditioned(results, "largest", rule)
+        for condition in largest.condition.values:
+            deviation = conditioned(results, "deviation", rule).sel(condition=condition)
+            row = {"optimizer": rule, "condition": float(condition)}
+            row |= {"largest": float(largest.sel(condition=condition))}
+            yield row | {"deviation": float(deviation)}
+        for decay in DECAYS:
+            for factor in changed(results, rule, decay).factor.values:
+                estimate = _change_at(rule, decay, factor)(results)
+                row = {"optimizer": rule, "decay": decay, "factor": float(factor)}
+                row |= {"change": estimate.value, "change_low": estimate.low}
+                yield row | {"change_high": estimate.high, "n": estimate.n}
+
+
+# Figure -----------------------------------------------------------------------------------
+
+
+LOOKS = {
+    "none": ("#888888", "+"),
+    "decoupled": ("#0060c0", "o"),
+    "coupled": ("#b10000", "x"),
+    "coupled, multiplied": ("#b10000", "D"),
+}
+
+
+def draw(results: Results) -> dict[str, Figure]:
+    """What the condition number, and what a factor on the loss, leave as it was."""
+    from study import figures
+
+    figure, axes = figures.panels(1, 2, height=3.4)
+    _draw_conditions(axes[0, 0], results, figures.look(results.experiment.optimizers))
+    _draw_changes(axes[0, 1], results)
+    return {"figure": figure}
+
+
+def _draw_conditions(axes: Axes, results: Results, looks: dict[str, Any]) -> None:
+    for rule, look in looks.items():
+        largest = conditioned(results, "largest", rule)
+        axes.plot(largest.condition, largest, **look)
+    axes.set(xscale="log", yscale="log", xlabel="Condition number")
+    axes.set_ylabel("Largest $|x_i|$ at the end")
+    axes.set_title("a  A diagonal quadratic, worse conditioned")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, fontsize=6)
+
+
+def _draw_changes(axes: Axes, results: Results) -> None:
+    """The factor that moves the end most, medians over data seeds; 1e-17 is 0."""
+    rules = results.experiment.optimizers
+    for decay, (colour, marker) in LOOKS.items():
+        most = [_change(str(rule), decay, "max")(results).value for rule in rules]
+        x, y = np.maximum(most, 1e-17), np.arange(len(rules))
+        style: dict[str, Any] = {"color": colour, "marker": marker, "label": decay}
+        axes.plot(x, y, ls="", ms=5, mfc="none", **style)
+    axes.set_yticks(np.arange(len(rules)), [rule.title for rule in rules], fontsize=6.5)
+    axes.set(xscale="log", xlim=(3e-18, 1e3), ylim=(len(rules) - 0.5, -0.5))
+    axes.set_xlabel("Relative change of the end")
+    axes.set_title("b  A factor on the loss")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.18), ncols=2, fontsize=6.5)
+
+
+if __name__ == "__main__":
+    cli.main(__spec__.name)
