@@ -1,0 +1,461 @@
+"""Does noise explain why Adam beats SGD? Small batches against all of the data.
+
+Question.   If Adam's advantage over momentum came from heavy-tailed noise, it would shrink
+            as batches grow. Does it?
+Prediction. It grows. On the heavy-tailed softmax problem momentum and Adam end alike with
+            batches of 8 and far apart with 128 and with all samples; on the transformer the
+            gap in full batch is there too. Sign descent with momentum closes most of the
+            gap, normalised descent does not: what Adam has is the direction of signs.
+Varied.     Scientific: rule, batch size. Nuisance: learning rate, selected on the
+            objective itself as in the source, from a grid by half decades alike for all.
+            Three seeds (of data, start and batches); horizons of 50 and 100 steps; the
+            objective is the loss on all of the training data.
+Cost.       Five minutes on two CPU cores.
+
+    python -m experiments.batch_size             run, store, judge, draw
+    python -m experiments.batch_size --draw      draw stored records again
+
+Kunstner et al. (2023), arXiv:2304.13960 (abstract; their scripts read: learning-rate
+windows and three seeds); Sreckovic, Geiping & Orvieto (2025), arXiv:2506.12543 (abstract):
+SGD matches Adam at small batches. Each size has the same number of steps, so small batches
+see less data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from study import cli, optimizers, statistics
+from study.claims import Prediction
+from study.experiment import Comparison, log_grid
+from study.optimizers import Optimizer
+from study.problems import Digits, HeavyTailed, Problem, Text
+from study.statistics import Estimate
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from study.reporting import Results
+    from study.sweep import Cost
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchSize(Comparison):
+    """Three problems, each at several batch sizes."""
+
+    digits: Digits = Digits()
+    """Real images; its own batch size has no say here."""
+    text: Text = Text(depth=1, width=32, heads=2, context=32, windows=128, batch_size=0)
+    """A transformer on so many windows of a text."""
+    sizes: tuple[int, ...] = (8, 32, 128, 0)
+    """Samples in a batch; 0 is all of them."""
+    learning_rates: tuple[float, ...] = log_grid(-3, 1, per_decade=2)
+    """The grid, the same for every rule, problem and size."""
+    horizons: tuple[int, ...] = (50, 100)
+    """Steps at which the objective counts."""
+    seeds: int = 3
+    """Of data, starts and batches."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        self.refuse_repeated("sizes", "learning_rates", "horizons")
+        if list(self.horizons) != sorted(self.horizons) or self.horizons[0] < 1:
+            self.refuse("horizons", "ascending, at least 1")
+        if self.seeds < 1:
+            self.refuse("seeds", "at least 1")
+        if not self.text.windows:
+            self.text.refuse("windows", "at least 1: a batch can be all of them here")
+
+
+DEFAULT = BatchSize(
+    problem=HeavyTailed(),
+    optimizers=(
+        optimizers.Momentum(),
+        optimizers.NormalisedGD(),
+        optimizers.Signum(),
+        optimizers.Adam(),
+    ),
+)
+PRESETS = {
+    "smoke": dataclasses.replace(
+        DEFAULT,
+        problem=HeavyTailed(groups=2),
+        digits=Digits(width=4, depth=1),
+        text=dataclasses.replace(DEFAULT.text, width=4, context=4, windows=4),
+        optimizers=(optimizers.Momentum(),),
+        sizes=(2, 0),
+        learning_rates=(0.01, 0.1),
+        horizons=(1, 2),
+        seeds=2,
+    ),
+    "default": DEFAULT,
+    "paper": dataclasses.replace(
+        DEFAULT,
+        problem=HeavyTailed(groups=8),
+        text=Text(depth=4, width=256, heads=8, context=256, windows=512, batch_size=0),
+        learning_rates=log_grid(-4, 1, per_decade=2),
+        horizons=(200, 1_000),
+        seeds=5,
+    ),
+}
+KEPT = ("objective", "rate", "at_edge")
+FIELDS = {"problem": "Heavy-tailed softmax", "digits": "Digits", "text": "Transformer"}
+
+
+class Sampled(NamedTuple):
+    """A problem whose batches are drawn with replacement from its training data.
+
+    Attributes:
+        problem: whose loss.
+        size: samples in a batch; 0 is all of them.
+    """
+
+    problem: Problem
+    size: int
+
+    def batch(self, data: Any, key: Any, t: Any) -> Any:
+        """Samples from anywhere, or all."""
+        import jax
+
+        if not self.size:
+            return data
+        count = jax.tree.leaves(data)[0].shape[0]
+        key = jax.random.fold_in(key, t)
+        chosen = jax.random.randint(key, (self.size,), 0, count)
+        return jax.tree.map(lambda x: x[chosen], data)
+
+    def examples(self, batch: Any) -> Any:
+        """The problem's."""
+        return self.problem.examples(batch)
+
+    def loss(self, params: Any, batch: Any) -> Any:
+        """The problem's."""
+        return self.problem.loss(params, batch)
+
+    def slope(self, params: Any, batch: Any) -> Any:
+        """Loss and gradient of the batch; of all samples, part by part."""
+        import jax
+
+        if self.size:
+            return jax.value_and_grad(self.problem.loss)(params, batch)
+        return self.problem.slope(params, batch)
+
+    @property
+    def dtype(self) -> str:
+        """The problem's."""
+        return self.problem.dtype
+
+
+def training_data(problem: Problem, seeds: int) -> Any:
+    """All that a problem trains on [set, sample, ...]: a set for each seed, or one."""
+    import jax
+
+    if not isinstance(problem, HeavyTailed):
+        return jax.tree.map(lambda leaf: leaf[None], problem.data()["train"])
+    sets = [dataclasses.replace(problem, data_seed=seed).data() for seed in range(seeds)]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *sets)
+
+
+def run_cell(
+    experiment: BatchSize,
+    problem: Problem,
+    optimizer: Optimizer,
+    progress: Callable[[float], None] = lambda share: None,
+) -> tuple[xr.Dataset, Cost]:
+    """`losses` [size, learning_rate, seed, horizon], on all of the training data."""
+    import xarray as xr
+
+    from study import devices, sweep
+
+    begun = time.perf_counter()
+    rates = np.asarray(experiment.learning_rates, problem.dtype)
+    with devices.precision(problem.dtype):
+        found = []
+        for i, size in enumerate(experiment.sizes):
+            found.append(_train(experiment, problem, optimizer, size, rates))
+            progress((i + 1) / len(experiment.sizes))
+        dataset = xr.Dataset(
+            {"losses": (("size", "learning_rate", "seed", "horizon"), np.stack(found))},
+            {
+                "size": np.asarray(experiment.sizes, np.int32),
+                "learning_rate": list(experiment.learning_rates),
+                "horizon": np.asarray(experiment.horizons, np.int32),
+            },
+        )
+        runs = len(experiment.sizes) * len(rates) * experiment.seeds
+        return sweep.finish(dataset, problem, optimizer, begun, runs)
+
+
+def _train(
+    experiment: BatchSize,
+    problem: Problem,
+    optimizer: Optimizer,
+    size: int,
+    rates: np.ndarray,
+) -> np.ndarray:
+    """Losses on all of the training data [rate, seed, horizon]."""
+    import jax
+
+    from study import devices, sweep, trajectories
+
+    sampled: Any = Sampled(problem, size)
+
+    def run(data: Any, starts: Any, rate: Any) -> Any:
+        sets = len(jax.tree.leaves(data)[0])
+
+        def of_seed(seed: Any) -> Any:
+            own = jax.tree.map(lambda leaf: leaf[seed % sets], data)
+            params, key = jax.tree.map(lambda leaf: leaf[seed], starts)
+            return trajectories.follow(
+                sampled,
+                optimizer,
+                lambda t: rate,
+                experiment.horizons,
+                lambda state, t: whole_loss(problem, state.params, own),
+                params=params,
+                key=key,
+                data=own,
+            )[1]
+
+        return jax.lax.map(of_seed, jax.numpy.arange(experiment.seeds))
+
+    starts = sweep.starts(problem, tuple(range(experiment.seeds)))
+    data = training_data(problem, experiment.seeds)
+    return devices.map_runs(run, (data, starts), [rates])
+
+
+def whole_loss(problem: Problem, params: Any, data: Any) -> Any:
+    """The loss [] on all of the training data, part by part if they have parts."""
+    import jax
+
+    parts = problem.parts(data)
+    if parts is None:
+        return problem.loss(params, data)
+    return jax.lax.map(lambda part: problem.loss(params, part), parts).mean()
+
+
+def condense(dataset: xr.Dataset) -> xr.Dataset:
+    """Each rule at the rate with the lowest median, by size and horizon.
+
+    `objective` [optimizer, size, horizon, seed], `rate` and `at_edge` [optimizer, size,
+    horizon].
+    """
+    import xarray as xr
+
+    order = ("optimizer", "size", "horizon", "learning_rate", "seed")
+    losses = dataset.losses.transpose(*order).values
+    shape = losses.shape[:3]
+    objective = np.full((*shape, losses.shape[-1]), np.nan)
+    rate, edge = np.full((2, *shape), np.nan)
+    for place in np.ndindex(*shape):
+        selection = statistics.select(losses[place])
+        edge[place] = selection.at_edge
+        if selection.found:
+            objective[place] = losses[place][selection.place]
+            rate[place] = dataset.learning_rate.values[selection.place]
+    return xr.Dataset(
+        {
+            "objective": ((*order[:3], "seed"), objective),
+            "rate": (order[:3], rate),
+            "at_edge": (order[:3], edge),
+        },
+        {name: dataset[name] for name in order[:3]},
+        {"problem": dataset.attrs["problem"]},
+    )
+
+
+# Verdicts ---------------------------------------------------------------------------------
+
+
+def objective(
+    results: Results, field: str, name: str, size: int, horizon: int
+) -> np.ndarray:
+    """Losses [seed] of a rule at its selected rate; inf where not finite."""
+    records = results.selected(getattr(results.experiment, field))
+    at = records.objective.sel(optimizer=name, size=size, horizon=horizon)
+    return statistics.worst(at.values)
+
+
+def _over(
+    field: str, name: str, size: int, horizon: int, base: str = "Adam"
+) -> Callable[[Results], Estimate]:
+    """Loss of a rule over that of another, paired by seed."""
+
+    def measure(results: Results) -> Estimate:
+        pair = [objective(results, field, rule, size, horizon) for rule in (name, base)]
+        return statistics.bootstrap(pair[0] / pair[1])
+
+    return measure
+
+
+def _closed(field: str, name: str, horizon: int) -> Callable[[Results], Estimate]:
+    """Share of momentum's gap to Adam, in full batch, that a rule closes."""
+
+    def measure(results: Results) -> Estimate:
+        momentum, adam, own = (
+            objective(results, field, rule, 0, horizon)
+            for rule in ("Momentum", "Adam", name)
+        )
+        return statistics.bootstrap((momentum - own) / (momentum - adam))
+
+    return measure
+
+
+def _grows(field: str, horizon: int) -> Callable[[Results], Estimate]:
+    """The ratio of momentum to Adam in full batch over that at the smallest batch."""
+
+    def measure(results: Results) -> Estimate:
+        experiment: Any = results.experiment
+        smallest = min(size for size in experiment.sizes if size)
+        ratios = [
+            objective(results, field, "Momentum", size, horizon)
+            / objective(results, field, "Adam", size, horizon)
+            for size in (0, smallest)
+        ]
+        return statistics.bootstrap(ratios[0] / ratios[1])
+
+    return measure
+
+
+RUN = "Kunstner et al. 2023, abstract; threshold and value of an independent run"
+ABSTRACT = "Kunstner et al. 2023, abstract; threshold own"
+PREDICTIONS = (
+    Prediction(
+        "softmax, 100 steps, batches of 8: momentum ends at most 1.1 times as high as Adam",
+        "Sreckovic et al. 2025, abstract; threshold and value of an independent run",
+        _over("problem", "Momentum", 8, 100),
+        at_most=1.1,
+        published=4.019 / 3.983,
+    ),
+    Prediction(
+        "softmax, 100 steps, batches of 128: momentum ends twice as high as Adam or more",
+        RUN,
+        _over("problem", "Momentum", 128, 100),
+        at_least=2.0,
+        published=1.998 / 0.424,
+    ),
+    *(
+        Prediction(
+            f"softmax, {horizon} steps, full batch: momentum ends twice as high as Adam",
+            RUN,
+            _over("problem", "Momentum", 0, horizon),
+            at_least=2.0,
+            published=0.495 / 0.134 if horizon == 100 else None,
+        )
+        for horizon in (50, 100)
+    ),
+    *(
+        Prediction(
+            f"{title}, {horizon} steps: Adam's lead in full batch is that with 8 or more",
+            ABSTRACT,
+            _grows(field, horizon),
+            at_least=1.0,
+        )
+        for field, title in FIELDS.items()
+        for horizon in (50, 100)
+    ),
+    *(
+        Prediction(
+            f"{title}, 100 steps, full batch: Signum closes half the gap or more",
+            ABSTRACT,
+            _closed(field, "Signum", 100),
+            at_least=0.5,
+        )
+        for field, title in FIELDS.items()
+        if field != "digits"
+    ),
+    *(
+        Prediction(
+            f"{title}, 100 steps, full batch: normalised descent closes less than half",
+            ABSTRACT,
+            _closed(field, "NormalisedGD", 100),
+            at_most=0.5,
+        )
+        for field, title in FIELDS.items()
+        if field != "digits"
+    ),
+    Prediction(
+        "digits, 100 steps, full batch: momentum ends at most twice as high as Adam",
+        "own expectation: ten even classes",
+        _over("digits", "Momentum", 0, 100),
+        at_most=2.0,
+    ),
+)
+
+
+def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One row for each problem, rule, size and horizon."""
+    del manifest
+    experiment: Any = results.experiment
+    for field, title in FIELDS.items():
+        records = results.selected(getattr(experiment, field))
+        for name in map(str, experiment.optimizers):
+            for size in experiment.sizes:
+                for horizon in experiment.horizons:
+                    values = objective(results, field, name, size, horizon)
+                    at = records.sel(optimizer=name, size=size, horizon=horizon)
+                    estimate = statistics.bootstrap(values)
+                    yield {
+                        "problem": title,
+                        "optimizer": name,
+                        "batch_size": size or "all",
+                        "steps": horizon,
+                        "loss": estimate.value,
+                        "loss_low": estimate.low,
+                        "loss_high": estimate.high,
+                        "learning_rate": float(at.rate),
+                        "at_edge": float(at.at_edge),
+                    }
+
+
+# Figure -----------------------------------------------------------------------------------
+
+
+def draw(results: Results) -> dict[str, Figure]:
+    """Loss at the longest horizon against batch size; below it, over Adam's."""
+    from study import figures
+
+    experiment: Any = results.experiment
+    figure, axes = figures.panels(2, len(FIELDS), height=2.2, sharex=True)
+    looks = figures.look(experiment.optimizers)
+    for column, (field, title) in enumerate(FIELDS.items()):
+        _draw_losses(axes[0, column], results, field, looks, over=None)
+        axes[0, column].set_title(f"{'abc'[column]}  {title}")
+        base = "Adam" if "Adam" in looks else next(iter(looks))
+        _draw_losses(axes[1, column], results, field, looks, over=base)
+        axes[1, column].set_xlabel("Samples in a batch")
+    axes[0, 0].set_ylabel(f"Loss after {experiment.horizons[-1]} steps")
+    axes[1, 0].set_ylabel("Over Adam's")
+    figures.legend(figure, axes[0, 0])
+    return {"figure": figure}
+
+
+def _draw_losses(
+    panel: Axes, results: Results, field: str, looks: dict[str, Any], over: str | None
+) -> None:
+    experiment: Any = results.experiment
+    sizes, horizon = experiment.sizes, experiment.horizons[-1]
+    places = np.arange(len(sizes))
+    for name, look in looks.items():
+        values = np.array([objective(results, field, name, s, horizon) for s in sizes])
+        if over:
+            base = [objective(results, field, over, size, horizon) for size in sizes]
+            values = values / np.array(base)
+        finite = np.where(np.isfinite(values), values, np.nan)
+        low, high = statistics.band(finite.T)
+        panel.plot(places, np.median(finite, axis=1), **look)
+        panel.fill_between(places, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    panel.set_yscale("log")
+    panel.set_xticks(places, [str(size or "all") for size in sizes])
+
+
+if __name__ == "__main__":
+    cli.main(__spec__.name)
