@@ -22,6 +22,7 @@ from study.problems.online import (
     TwoSamples,
 )
 from study.problems.quadratic import DeepObsQuadratic, NoisyQuadratic
+from study.problems.rotated import RotatedQuadratic
 from study.problems.text import Text
 from study.problems.toy import (
     GivenGradient,
@@ -58,6 +59,7 @@ __all__ = [
     "RandomTargets",
     "Recall",
     "ReluRegression",
+    "RotatedQuadratic",
     "Saddle",
     "SlantedValley",
     "SparseNoise",
