@@ -221,8 +221,8 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
     """Each rule at the rate with the lowest median loss, for each of SETTINGS.
 
     `loss` [optimizer, setting, seed], `group` [optimizer, setting, seed, group] at the
-    horizon, `rate` and `at_edge` [optimizer, setting]; `curve` [optimizer, group, stop], the
-    median over data sets in the second setting; and the `law`.
+    horizon, `rate` and `at_edge` [optimizer, setting]; `curve` [optimizer, group, stop],
+    the median over data sets in the second setting; and the `law`.
     """
     import xarray as xr
 

@@ -7,6 +7,7 @@ so one shard a core is faster than XLA's threads inside small operations.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform as host
 from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +70,8 @@ def map_runs(function: Callable[..., Any], shared: Any, runs: Sequence[Any]) -> 
     """`function(*shared, *run)` for every run, sharded over the local devices.
 
     Args:
-        function: of what is shared and of one run's scalars; compiled anew each time.
+        function: of what is shared and of one run's scalars; one met again, the same
+            object, is compiled once for equal shapes.
         shared: a tuple of pytrees, replicated.
         runs: arrays [run], one for each scalar.
 
@@ -80,10 +82,15 @@ def map_runs(function: Callable[..., Any], shared: Any, runs: Sequence[Any]) -> 
     count = len(runs[0])
     short = -count % jax.local_device_count()
     padded = [np.pad(np.asarray(axis), (0, short), mode="edge") for axis in runs]
-    axes = [None] * len(shared) + [0] * len(padded)
-    many = jax.jit(jax.vmap(function, in_axes=axes), out_shardings=by_run)
+    many = _mapped(function, len(shared), len(padded))
     found = many(*jax.device_put(shared, replicated), *jax.device_put(padded, by_run))
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], found)
+
+
+@functools.lru_cache(maxsize=4)
+def _mapped(function: Callable[..., Any], shared: int, mapped: int) -> Any:
+    axes = [None] * shared + [0] * mapped
+    return jax.jit(jax.vmap(function, in_axes=axes), out_shardings=shardings()[0])
 
 
 def _sharding(mesh: Mesh, *axes: str) -> NamedSharding:
