@@ -1,6 +1,7 @@
 """Runs to the largest margin against loops in NumPy; log losses; lost updates; twins."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,8 +48,7 @@ def followed(optimizer, problem=TINY.problem, epsilon=0.0, factor=1.0):
 
 
 def log_loss(problem):
-    fields = {f.name: getattr(problem, f.name) for f in dataclasses.fields(problem)}
-    return max_margin.LogLoss(**fields)
+    return max_margin.kinds(problem, optimizers.SignDescent())["guarded"]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,15 @@ def test_normalised_descent_takes_the_same_path_on_log_losses():
     plain = followed(rule, factor=3.0)["w"]
     guarded = followed(rule, log_loss(TINY.problem), factor=3.0)["w"]
     np.testing.assert_allclose(guarded, plain, rtol=1e-9, atol=1e-9)
+
+
+def test_adam_without_epsilon_takes_the_same_path_on_a_loss_2_to_the_480_times_as_large():
+    rule = optimizers.Adam(b2=0.99, eps=0.0)
+    large: Any = max_margin.kinds(TINY.problem, rule)["guarded"]
+    assert large.factor == 2.0**480
+    np.testing.assert_allclose(
+        followed(rule, large)["w"], followed(rule)["w"], rtol=1e-12, atol=1e-14
+    )
 
 
 def test_an_epsilon_put_in_is_the_rule_with_that_epsilon():
@@ -143,6 +152,7 @@ def test_twins_are_found_at_equal_length():
 
 def test_stops_hold_the_decades_and_the_end():
     stops = max_margin.DEFAULT.stops
+    assert max_margin.DEFAULT.milestones == (100, 1_000, 10_000, 100_000, 200_000)
     assert {1, 100, 1_000, 10_000, 100_000, 200_000} <= set(stops)
     assert stops[-1] == max_margin.DEFAULT.steps
     assert list(stops) == sorted(set(stops))
