@@ -370,7 +370,7 @@ PREDICTIONS = (
     ),
     *(
         Prediction(
-            f"softmax, {horizon} steps: the direction carries two thirds of the gap or more",
+            f"softmax, {horizon} steps: the direction carries two thirds of the gap",
             "own expectation",
             _carried("problem", horizon),
             at_least=2 / 3,
