@@ -13,7 +13,7 @@ Prediction. Rules that stay in the span of the samples (SGD, momentum, Polyak's,
 Varied.     Scientific: rule, Adam's epsilon. Fixed: rates as in `RATES`, 20,000 steps of
             all samples, float64, no noise; ten data seeds, the first whose training labels
             have a positive sum, which the construction needs.
-Cost.       Thirty seconds on two CPU cores.
+Cost.       Forty seconds on two CPU cores.
 
     python -m experiments.marginal_value             run, store, judge, draw
     python -m experiments.marginal_value --draw      draw stored records again
@@ -494,7 +494,10 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
 
 
 def _together(results: Results, name: str) -> float:
-    """Correlation over seeds of w's cosine with that of the destinations."""
+    """Correlation over seeds of w's cosine with that of the destinations.
+
+    By symmetry a draw matters by the number of its positive training labels alone.
+    """
     pair = [found(results, variable, name) for variable in ("sign", "between")]
     if min(map(np.ptp, pair)) < 1e-6:
         return np.nan
@@ -545,7 +548,9 @@ def draw(results: Results) -> dict[str, Figure]:
     axes["a"].set(xlabel="Test error", title="a  All fit, some err")
     axes["b"].set(xlabel="Cosine of w", title="b  Two directions")
     axes["c"].set(ylabel="Test error", title="c  Adam's error jumps")
-    axes["d"].set(ylabel="Cosine of w", ylim=(0, 1.06), title="d  its direction does not")
+    axes["d"].set(
+        ylabel="Cosine of w", ylim=(0, 1.06), title="d  Its direction turns by degrees"
+    )
     for letter in "cd":
         axes[letter].axvline(border(results).value, **dotted)
         axes[letter].set(xscale="log", xlabel="Epsilon of Adam")

@@ -539,7 +539,7 @@ def _draw_paths(axes: Axes, results: Results, looks: dict[str, Any]) -> None:
         axes.plot(found.step, found.path, **style)
     axes.set(xscale="log", xlabel="Step t", ylabel="x", ylim=(-1.1, 1.1))
     axes.set_title("a  The minimum is -1; shaded is wrong")
-    axes.legend(fontsize=6.5, loc=(0.02, 0.48), handlelength=3, labelspacing=0.2)
+    axes.legend(fontsize=6, loc=(0.58, 0.47), handlelength=2.6, labelspacing=0.2)
 
 
 def _draw_drift(axes: Axes, results: Results, looks: dict[str, Any]) -> None:
