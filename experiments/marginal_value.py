@@ -531,7 +531,7 @@ def draw(results: Results) -> dict[str, Figure]:
 
     figure = Figure(figsize=(figures.FULL_WIDTH, 4.6), layout="constrained")
     axes = figure.subplot_mosaic(
-        [["a", "b", "c"], ["a", "b", "d"]], width_ratios=(0.8, 0.8, 1.3)
+        [["a", "b", "c"], ["a", "b", "d"]], width_ratios=(0.75, 0.8, 1.4)
     )
     looks = figures.look(results.experiment.optimizers)
     negative = float(np.median(found(results, "negative", next(iter(looks)))))
@@ -549,7 +549,7 @@ def draw(results: Results) -> dict[str, Figure]:
     axes["b"].set(xlabel="Cosine of w", title="b  Two directions")
     axes["c"].set(ylabel="Test error", title="c  Adam's error jumps")
     axes["d"].set(
-        ylabel="Cosine of w", ylim=(0, 1.06), title="d  Its direction turns by degrees"
+        ylabel="Cosine of w", ylim=(0, 1.06), title="d  Its direction turns smoothly"
     )
     for letter in "cd":
         axes[letter].axvline(border(results).value, **dotted)
