@@ -93,6 +93,8 @@ def metric(**shown: Any) -> Callable[[Compute], Metric]:
 @functools.partial(jax.jit, static_argnums=0, inline=True)  # traced once
 def measure(names: tuple[str, ...], step: Step) -> dict[str, Array]:
     """Records of one step: [] or [axis] by name, [leaf] or [leaf, axis] by leaf."""
+    vectors = ("params", "grad", "unscaled", "update", "decay")
+    step = step._replace(**{v: trees.Vector(getattr(step, v)) for v in vectors})
     records = {}
     for name in names:
         entry = METRICS[name]

@@ -228,8 +228,15 @@ def _programs(problem: Problem, optimizer: Optimizer, shape: Shape) -> Programs:
         segment = functools.partial(
             train.segment, problem, optimizer, shape.metrics, shape.record_every, steps
         )
-        mapped = jax.vmap(segment, in_axes=(None, 0, 0, 0, None))
-        jitted = jax.jit(mapped, donate_argnums=3, out_shardings=by_run)
+        # Each device by itself: what `trees` asks of a batch, it asks of its own runs.
+        mapped = jax.shard_map(
+            jax.vmap(segment, in_axes=(None, 0, 0, 0, None)),
+            mesh=by_run.mesh,
+            in_specs=tuple(s.spec for s in (replicated, *[by_run] * 3, replicated)),
+            out_specs=by_run.spec,
+            check_vma=False,
+        )
+        jitted = jax.jit(mapped, donate_argnums=3)
         lowered = jitted.lower(data, rates, many(key), many(state), first)
         segments[steps] = lowered.compile()
     return Programs(

@@ -5,14 +5,14 @@ vector of its own, and the result gains a leading axis [leaf]. The whole is put 
 from the leaves, so that both cost one pass.
 
 The zero vector has no direction: every angle or cosine with it is NaN. Elements are
-divided by their leaf's mean magnitude before they are squared, so a gradient of 1e-30
-keeps its direction in float32; subnormal elements count as the platform has them, on most
-as zero.
+divided by their leaf's mean magnitude before they are squared, in a `Vector` only where
+that matters, so a gradient of 1e-30 keeps its direction in float32; subnormal elements
+count as the platform has them, on most as zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,31 @@ import jax.numpy as jnp
 
 Tree = Any
 Array = jax.Array
+
+
+@jax.tree_util.register_pytree_node_class
+class Vector:
+    """A tree to be measured in many ways: its lengths are found once, and faster.
+
+    XLA merges equal sums, but not the choice in `_squares`.
+    """
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+
+    @functools.cached_property
+    def polar(self) -> _Polar:
+        """Its leaves' lengths and directions."""
+        return _join(*_squares(flat(self.tree)))
+
+    def tree_flatten(self) -> tuple[tuple[Tree], None]:
+        """For jax: the tree's leaves are its own."""
+        return (self.tree,), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, children: tuple[Tree]) -> Vector:
+        """For jax."""
+        return cls(*children)
 
 
 def names(tree: Tree) -> tuple[str, ...]:
@@ -63,15 +88,14 @@ def size(tree: Tree, by_leaf: bool = False) -> Array:
 
 def nonzero(tree: Tree, by_leaf: bool = False) -> Array:
     """How many elements are not zero, as a float: exact to 2^24 in float32."""
-    return _total([jnp.sum(jnp.abs(jnp.sign(x))) for x in flat(tree)], by_leaf)
+    return _total([jnp.sum(jnp.square(jnp.sign(x))) for x in flat(tree)], by_leaf)
 
 
 def opposed(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
     """How many elements of a and b have opposite signs, as a float."""
-    pairs = zip(flat(a), flat(b), strict=True)
-    # Arithmetic on signs, for XLA fuses that into sums on CPU and comparisons not.
-    against = [jnp.sum(jnp.maximum(-jnp.sign(x) * jnp.sign(y), 0)) for x, y in pairs]
-    return _total(against, by_leaf)
+    signs = [jnp.sign(x) * jnp.sign(y) for x, y in zip(flat(a), flat(b), strict=True)]
+    # The choice makes XLA store the terms on CPU in one loop, faster than its fused sum.
+    return _total([jnp.sum(jnp.where(s >= 0, 0, -s)) for s in signs], by_leaf)
 
 
 def spread(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
@@ -79,14 +103,19 @@ def spread(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
 
     inf from 1e30 on, so where one of the two is zero alone; NaN if all are zero.
     """
-    pairs = list(zip(flat(a), flat(b), strict=True))
-    largest = jnp.stack([jnp.max(_quotient(x, y, jnp.abs)) for x, y in pairs])
-    # |x| spelt otherwise, so that XLA stores neither: one pass for each maximum.
-    other = lambda x: jnp.maximum(x, -x)  # noqa: E731
-    inverse = jnp.stack([jnp.max(_quotient(y, x, other)) for x, y in pairs])
+    one, other = _polar(a).lengths, _polar(b).lengths
+    nowhere, between = (one == 0) & (other == 0), one / other
+    # By Cauchy's inequality the lengths' quotient lies between the elements'. Elements
+    # zero in both take it, and one stored quotient serves both extremes.
+    quotients = [
+        jnp.where((x == 0) & (y == 0), between[i], jnp.abs(x / y))
+        for i, (x, y) in enumerate(zip(flat(a), flat(b), strict=True))
+    ]
+    largest = jnp.where(nowhere, 0, jnp.stack([jnp.max(q) for q in quotients]))
+    smallest = jnp.where(nowhere, jnp.inf, jnp.stack([jnp.min(q) for q in quotients]))
     if not by_leaf:
-        largest, inverse = largest.max(), inverse.max()
-    ratio = largest * inverse
+        largest, smallest = largest.max(), smallest.min()
+    ratio = largest / smallest
     return jnp.where(ratio == 0, jnp.nan, jnp.where(ratio > 1e30, jnp.inf, ratio))
 
 
@@ -103,8 +132,8 @@ def one_norm(tree: Tree, by_leaf: bool = False) -> Array:
 
 def norm(tree: Tree, by_leaf: bool = False) -> Array:
     """|a|_2, with no overflow or underflow of the squares."""
-    lengths = _polar(flat(tree)).lengths
-    return lengths if by_leaf else _polar([lengths]).lengths[0]
+    lengths = _polar(tree).lengths
+    return lengths if by_leaf else _whole(lengths).lengths[0]
 
 
 def cosine(a: Tree, b: Tree, by_leaf: bool = False, *, opposite: bool = False) -> Array:
@@ -125,11 +154,6 @@ def angle(a: Tree, b: Tree, by_leaf: bool = False, *, opposite: bool = False) ->
     return 2 * jnp.arctan2(jnp.sqrt(chord), jnp.sqrt(jnp.maximum(4 - chord, 0)))
 
 
-def _quotient(x: Array, y: Array, magnitude: Callable[[Array], Array]) -> Array:
-    """|x / y|, 0 where both are zero."""
-    return magnitude(x) / jnp.maximum(magnitude(y), jnp.finfo(y.dtype).tiny)
-
-
 def _total(values: list[Array], by_leaf: bool) -> Array:
     stacked = jnp.stack(values)
     return stacked if by_leaf else stacked.sum()
@@ -141,7 +165,7 @@ def _chord(a: Tree, b: Tree, by_leaf: bool, sign: int) -> Array:
     Let leaf l hold the shares p and q of the lengths of a and b. For unit vectors x, y
     along the leaves, |p x - q y|^2 = (p - q)^2 + p q |x - y|^2.
     """
-    one, other = _polar(flat(a)), _polar(flat(b))
+    one, other = _polar(a), _polar(b)
     pairs = enumerate(zip(flat(a), flat(b), strict=True))
     chords = jnp.stack(
         [
@@ -151,7 +175,7 @@ def _chord(a: Tree, b: Tree, by_leaf: bool, sign: int) -> Array:
     )
     if by_leaf:
         return chords
-    p, q = (t.lengths * _polar([t.lengths]).factors[0] for t in (one, other))
+    p, q = (t.lengths * _whole(t.lengths).factors[0] for t in (one, other))
     both, rest = p * q, jnp.square(p - q)
     # A leaf without direction on one side adds its share of the other alone.
     return jnp.sum(jnp.where(both == 0, rest, rest + both * chords))
@@ -164,13 +188,57 @@ class _Polar(NamedTuple):
     factors: Array
 
 
-def _polar(vectors: list[Array]) -> _Polar:
-    """Each sum is a pass of its own over the vectors and stores none of them."""
+def _polar(tree: Tree) -> _Polar:
+    return tree.polar if isinstance(tree, Vector) else _join(*_scaled(flat(tree)))
+
+
+def _join(means: Array, squares: Array) -> _Polar:
+    roots = jnp.sqrt(squares)
+    return _Polar(means * roots, 1 / means / roots)
+
+
+def _whole(lengths: Array) -> _Polar:
+    """Of the vector whose leaves have these lengths."""
+    return _join(*_scaled([lengths]))
+
+
+@jax.custom_batching.custom_vmap
+def _squares(vectors: list[Array]) -> tuple[Array, Array]:
+    """As `_scaled` of vectors [..., element], with means of 1 for leaves in range.
+
+    A plain sum of squares costs a quarter of a scaled one, which is computed for all if
+    some leaf needs it; which one a leaf takes depends on itself alone. NaN is in range,
+    for scaling does not cure it.
+    """
+    plain = jnp.stack([jnp.sum(jnp.square(x), -1) for x in vectors], -1)
+    kind = jnp.finfo(plain.dtype)
+    # Above the lower limit, squares lost to underflow are less than a rounding error.
+    outside = (plain < kind.tiny / kind.eps**2) | (plain == jnp.inf)
+
+    def mixed(vectors: list[Array]) -> tuple[Array, Array]:
+        means, squares = _scaled(vectors)
+        return jnp.where(outside, means, 1), jnp.where(outside, squares, plain)
+
+    ready = lambda _: (jnp.ones_like(plain), plain)  # noqa: E731
+    return jax.lax.cond(jnp.any(outside), mixed, ready, vectors)
+
+
+@_squares.def_vmap
+def _squares_of_many(size: int, mapped: list[list[bool]], vectors: list[Array]) -> Any:
+    """One predicate for the whole batch: one for each run would compute both for all."""
+    pairs = zip(vectors, mapped[0], strict=True)
+    many = [x if m else jnp.broadcast_to(x, (size, *x.shape)) for x, m in pairs]
+    return _squares(many), (True, True)
+
+
+def _scaled(vectors: list[Array]) -> tuple[Array, Array]:
+    """Mean magnitudes, and sums of the squares of x / mean, [..., leaf].
+
+    Each sum is a pass of its own over the vectors and stores none of them.
+    """
     kind = jnp.finfo(vectors[0].dtype)
-    elements = jnp.asarray([x.size for x in vectors], kind.dtype)
-    means = jnp.stack([jnp.sum(jnp.abs(x)) for x in vectors]) / elements
+    means = jnp.stack([jnp.mean(jnp.abs(x), -1) for x in vectors], -1)
     # Of a vector known at compile time, XLA would take the factor out of the squares.
     means = jax.lax.optimization_barrier(jnp.clip(means, kind.tiny, 1 / kind.tiny))
-    squares = [jnp.sum(jnp.square(x / means[i])) for i, x in enumerate(vectors)]
-    roots = jnp.sqrt(jnp.stack(squares))
-    return _Polar(means * roots, 1 / means / roots)
+    units = (x / means[..., i : i + 1] for i, x in enumerate(vectors))
+    return means, jnp.stack([jnp.sum(jnp.square(x), -1) for x in units], -1)

@@ -99,3 +99,97 @@ def test_half_precision_accumulates_in_float32():
 
 def test_leaves_are_named_by_path():
     assert trees.names(random_tree(0)) == ("a", "b.c", "b.d", "e")
+
+
+KINDS = {
+    "ordinary": [1.0, 1.0, 1.0, 1.0],
+    "a tiny leaf": [1.0, 1e-30, 1.0, 1.0],
+    "a huge leaf": [1.0, 1.0, 1e25, 1.0],
+    "both": [1e-30, 1.0, 1e25, 1e-12],
+    "a leaf of zeros": [1.0, 0.0, 1.0, 1.0],
+    "zero": [0.0, 0.0, 0.0, 0.0],
+    "inf": [1.0, np.inf, 1.0, 1.0],
+    "NaN": [1.0, 1.0, np.nan, 1.0],
+}
+
+
+def stretched(seed, factors):
+    leaves, shape = jax.tree.flatten(random_tree(seed))
+    pairs = zip(leaves, factors, strict=True)
+    return jax.tree.unflatten(shape, [x * jnp.float32(f) for x, f in pairs])
+
+
+def measured(a, b):
+    """Lengths, cosines and spreads, as `metrics.measure` computes them."""
+    a, b = trees.Vector(a), trees.Vector(b)
+    functions = (trees.cosine, trees.angle, trees.spread)
+    lengths = [trees.norm(a, by_leaf) for by_leaf in (False, True)]
+    return lengths, [f(a, b, by_leaf) for f in functions for by_leaf in (False, True)]
+
+
+def batch_of(kinds):
+    pairs = [(stretched(i, KINDS[k]), random_tree(50 + i)) for i, k in enumerate(kinds)]
+    return jax.tree.map(lambda *x: jnp.stack(x), *pairs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_measured_vector_has_the_lengths_of_its_tree(kind):
+    tree, other = stretched(0, KINDS[kind]), random_tree(1)
+    (whole, by_leaf), (cosine, *_) = jax.jit(measured)(tree, other)
+    x, y = vector(tree), vector(other)
+    np.testing.assert_allclose(whole, np.linalg.norm(x), rtol=1e-6)
+    exact = [np.linalg.norm(vector([leaf])) for leaf in jax.tree.leaves(tree)]
+    np.testing.assert_allclose(by_leaf, exact, rtol=1e-6)
+    with np.errstate(invalid="ignore"):
+        expected = (x / np.linalg.norm(x)) @ (y / np.linalg.norm(y))
+    np.testing.assert_allclose(cosine, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "kinds", [list(KINDS), ["ordinary"] * 3, ["ordinary", "NaN"], ["zero", "both"]]
+)
+def test_a_measured_run_does_not_depend_on_the_others(kinds):
+    """Whether all of a batch is in range chooses what is computed, for each the same."""
+    pairs = batch_of(kinds)
+    found = jax.jit(jax.vmap(measured))(*pairs)
+    in_scan = jax.jit(
+        jax.vmap(lambda *p: jax.lax.scan(lambda c, _: (c, measured(*c)), p, None, 2)[1])
+    )(*pairs)
+    nested = jax.jit(jax.vmap(jax.vmap(measured)))(*jax.tree.map(lambda x: x[None], pairs))
+    for i in range(len(kinds)):
+        alone = jax.jit(measured)(*jax.tree.map(lambda x, i=i: x[i], pairs))
+        for many in (
+            jax.tree.map(lambda x, i=i: x[i], found),
+            jax.tree.map(lambda x, i=i: x[i, 1], in_scan),
+            jax.tree.map(lambda x, i=i: x[0, i], nested),
+        ):
+            jax.tree.map(
+                lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=2e-6),
+                many,
+                alone,
+            )
+
+
+def test_runs_in_range_never_scale():
+    """One predicate for the batch: a branch, not a select that computes both."""
+    many, _ = batch_of(["ordinary"] * 3)
+    lengths = jax.vmap(lambda a: trees.norm(trees.Vector(a), True))
+    assert "stablehlo.case" in jax.jit(lengths).lower(many).as_text()
+    nested = jax.tree.map(lambda x: x[None], many)
+    assert "stablehlo.case" in jax.jit(jax.vmap(lengths)).lower(nested).as_text()
+
+
+def test_a_vector_mapped_in_part_is_measured():
+    tree, fixed = random_tree(0), jnp.asarray([1e-30, 2e-30])
+    norm = jax.vmap(lambda x: trees.norm(trees.Vector([x, fixed]), True))
+    found = norm(jnp.stack([tree["a"], tree["a"]]))
+    np.testing.assert_allclose(found[:, 1], np.sqrt(5) * 1e-30, rtol=1e-6)
+
+
+def test_the_spread_ignores_elements_zero_in_both():
+    a = {"w": jnp.asarray([0.0, 2.0, 3.0]), "v": jnp.zeros(2)}
+    b = {"w": jnp.asarray([0.0, 1.0, -1.0]), "v": jnp.zeros(2)}
+    np.testing.assert_allclose(trees.spread(a, b), 1.5, rtol=1e-6)
+    np.testing.assert_allclose(trees.spread(a, b, True), [np.nan, 1.5], rtol=1e-6)
+    a["w"] = a["w"].at[0].set(1.0)
+    assert trees.spread(a, b) == trees.spread(b, a) == np.inf
