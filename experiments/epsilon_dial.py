@@ -647,7 +647,7 @@ def _draw_losses(
             level = float(np.median(found(results, "loss", rule).values))
             axes.axhline(level, color=looks[rule]["color"], lw=0.9, ls=":")
             place = axes.get_yaxis_transform()
-            axes.text(0.17, level * 1.03, text, transform=place, fontsize=6.5)
+            axes.text(0.19, level * 1.03, text, transform=place, fontsize=6)
     axes.set(yscale="log", ylabel="Loss at the best rate", ylim=(0.2, 7))
     axes.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
     axes.minorticks_off()
