@@ -17,8 +17,8 @@ Varied.     Scientific: direction, path, problem. Nuisance: the path's learning 
             half decades, selected on a seed of its own by the loss after the last step (of
             all data, on Digits of the validation set). Fixed: all training data in every
             step; seeds are five draws of the data, on Digits ten starts. Ablations: SGD's
-            path at 0.3 and 0.1 of its rate; Adam's epsilon; Adam without averaging.
-Cost.       A minute on two CPU cores.
+            path at 0.1 to 3 times its rate; Adam's epsilon; Adam without averaging.
+Cost.       A minute and a quarter on two CPU cores.
 
     python -m experiments.directional_sharpness             run, store, judge, draw
     python -m experiments.directional_sharpness --draw      draw stored records again
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from study.sweep import Cost
 
 GRADIENT, SIGN, ADAM = optimizers.SGD(), optimizers.SignDescent(), optimizers.Adam()
+JUDGED = 30
+"""Updates after which predictions are judged."""
 NORMALISED, UNAVERAGED = optimizers.NormalisedGD(eps=0.0), optimizers.Adam(b1=0.0)
 
 
@@ -78,8 +80,8 @@ class DirectionalSharpness(Comparison):
     """Of the elements of a gradient, largest first, that are clipped."""
     learning_rates: tuple[float, ...] = log_grid(-4, 0, per_decade=2)
     """Of the paths; the grid."""
-    slower: tuple[float, ...] = (1.0, 0.3, 0.1)
-    """Factors on the selected rate, 1 first; the others for SGD alone."""
+    factors: tuple[float, ...] = (1.0, 0.1, 0.3, 1.8, 3.0)
+    """On the selected rate, 1 first; the others for SGD alone."""
     stops: tuple[int, ...] = (0, 3, 10, 20, 30, 50)
     """Numbers of updates after which is measured; rates are selected after the last."""
     seeds: int = 5
@@ -88,20 +90,18 @@ class DirectionalSharpness(Comparison):
     """Reported on Digits, where seeds are starts."""
     selection_seeds: int = 1
     """Only to select the learning rate."""
-    eigen_seeds: int = 2
-    """Of those reported, on SGD's path: with the largest eigenvalue of the Hessian."""
 
     def __post_init__(self) -> None:
         """Checks types, then ranges."""
         super().__post_init__()
-        self.refuse_repeated("directions", "shares", "learning_rates", "slower", "stops")
-        for name in ("seeds", "starts", "selection_seeds", "eigen_seeds"):
+        self.refuse_repeated("directions", "shares", "learning_rates", "factors", "stops")
+        for name in ("seeds", "starts", "selection_seeds"):
             if getattr(self, name) < 1:
                 self.refuse(name, "at least 1")
-        if self.slower[0] != 1:
-            self.refuse("slower", "1 first")
-        if list(self.stops) != sorted(self.stops):
-            self.refuse("stops", "ascending")
+        if self.factors[0] != 1:
+            self.refuse("factors", "1 first")
+        if list(self.stops) != sorted(self.stops) or JUDGED not in self.stops:
+            self.refuse("stops", f"ascending, {JUDGED} among them")
         if not all(0 < share < 1 for share in self.shares):
             self.refuse("shares", "between 0 and 1")
 
@@ -129,11 +129,10 @@ PRESETS = {
         directions=(GRADIENT, SIGN, ADAM),
         shares=(0.1,),
         learning_rates=(0.01, 0.1),
-        slower=(1.0, 0.3),
+        factors=(1.0, 3.0),
         stops=(0, 30),
         seeds=2,
         starts=2,
-        eigen_seeds=1,
     ),
     "default": DEFAULT,
     "paper": dataclasses.replace(
@@ -144,10 +143,13 @@ PRESETS = {
         seeds=10,
         starts=30,
         selection_seeds=3,
-        eigen_seeds=10,
     ),
 }
-KEPT = ("sharpness", "alignment", "loss", "eigenvalue", "rate", "at_edge")
+KEPT = ("sharpness", "alignment", "loss", "top", "eigenvalue", "rate", "at_edge")
+
+
+PRODUCTS = 40
+"""Of a power iteration; the second eigenvalue is half the first on softmax regression."""
 
 
 class Whole:
@@ -202,11 +204,12 @@ def run_cell(
     optimizer: Optimizer,
     progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[xr.Dataset, Cost]:
-    """`sharpness` and `alignment` [slower, seed, step, direction] on the optimizer's path.
+    """`sharpness` and `alignment` [factor, seed, step, direction] on the optimizer's path.
 
-    Alignment is the cosine with the descending gradient. Besides `loss` [slower, seed,
-    step]; on SGD's path `eigenvalue` [seed, step], the largest, NaN otherwise; `objective`
-    [learning_rate], the selected `rate` [] and whether it is at an edge.
+    Alignment is the cosine with the descending gradient. Besides `loss` [factor, seed,
+    step]; on SGD's path the largest eigenvalue of the Hessian, as `top` [factor, seed]
+    after JUDGED updates by power iteration, and as `eigenvalue` [step] of the first seed at
+    factor 1; `objective` [learning_rate], the selected `rate` [], whether it is `at_edge`.
     """
     import xarray as xr
 
@@ -225,23 +228,22 @@ def run_cell(
         selection = statistics.select(ends)
         rate = experiment.learning_rates[selection.place]
         progress(0.3)
-        factors = experiment.slower if plain else (1.0,)
+        factors = experiment.factors if plain else (1.0,)
         pair = np.meshgrid(rate * np.array(factors), np.arange(seeds), indexing="ij")
         runs = [pair[0].ravel().astype(np.float32), pair[1].ravel()]
         watch = _follow(experiment, problem, optimizer, True)
         found = devices.map_runs(watch, shared, runs)
         params = found.pop("params")
         progress(0.8)
-        top = np.full((seeds, len(experiment.stops)), np.nan)
-        if plain:
-            count = min(seeds, experiment.eigen_seeds)
-            top[:count] = _largest(problem, shared[0], params, count)
-    dims = ("slower", "seed", "step")
-    variables: dict[str, Any] = {"eigenvalue": (dims[1:], top)}
+        bends = _largest(problem, shared[0], params, len(experiment.stops), plain)
+    dims = ("factor", "seed", "step", "direction")
+    variables: dict[str, Any] = {"eigenvalue": ("step", bends)}
     for name, values in found.items():
-        full = np.full((len(experiment.slower), seeds, *values.shape[1:]), np.nan)
+        full = np.full((len(experiment.factors), seeds, *values.shape[1:]), np.nan)
         full[: len(factors)] = values.reshape(len(factors), seeds, *values.shape[1:])
-        variables[name] = ((*dims, "direction")[: full.ndim], full)
+        variables[name] = (dims[: full.ndim], full)
+    places = variables["top"][1][..., experiment.stops.index(JUDGED)]
+    variables["top"] = (dims[:2], places)
     dataset = xr.Dataset(
         variables
         | {
@@ -250,7 +252,7 @@ def run_cell(
             "at_edge": ((), np.int32(selection.at_edge)),
         },
         {
-            "slower": list(experiment.slower),
+            "factor": list(experiment.factors),
             "step": list(experiment.stops),
             "direction": experiment.names,
             "learning_rate": list(experiment.learning_rates),
@@ -259,21 +261,19 @@ def run_cell(
     return sweep.finish(dataset, problem, optimizer, begun, len(runs[0]))
 
 
-def _largest(problem: Problem, datas: Any, params: Any, count: int) -> np.ndarray:
-    """The largest eigenvalue [seed, step] of the Hessian, of the first `count` seeds."""
+def _largest(
+    problem: Problem, datas: Any, params: Any, steps: int, wanted: bool
+) -> list[float]:
+    """The largest eigenvalue [step] of the Hessian of the first run, or NaN."""
     import jax
 
     from study import curvature
 
     whole = Whole(problem)
-    found = np.empty((count, len(jax.tree.leaves(params)[0][0])))
-    for seed, step in np.ndindex(*found.shape):
-        data = jax.tree.map(lambda x: x[seed], datas)  # noqa: B023
-        at = jax.tree.map(lambda x: x[seed, step], params)  # noqa: B023
-        batch = whole.batch(data)
-        loss = lambda at: whole.loss(at, batch)  # noqa: B023, E731
-        found[seed, step] = curvature.largest(loss, at)[0]
-    return found
+    batch = whole.batch(jax.tree.map(lambda x: x[0], datas))
+    points = [jax.tree.map(lambda x, i=i: x[0, i], params) for i in range(steps)]
+    loss = lambda at: whole.loss(at, batch)  # noqa: E731
+    return [float(curvature.largest(loss, at)[0]) if wanted else np.nan for at in points]
 
 
 def _datas(problem: Problem, seeds: range) -> Any:
@@ -319,10 +319,16 @@ def _follow(
             many = jax.tree.map(lambda *leaves: jnp.stack(leaves), *ways)
             bend = lambda way: curvature.along(lambda x: whole.loss(x, batch), at, way)  # noqa: E731
             turn = lambda way: trees.cosine(way, grad, opposite=True)  # noqa: E731
+            top = lambda at: curvature.power_iteration(  # noqa: E731
+                lambda x: whole.loss(x, batch), at, iterations=PRODUCTS
+            )
+            none = lambda at: jnp.full((), jnp.nan, problem.dtype)  # noqa: E731
+            here = (t == JUDGED) & (optimizer == GRADIENT)
             return {
                 "sharpness": jax.vmap(bend)(many),
                 "alignment": jax.vmap(turn)(many),
                 "loss": loss,
+                "top": jax.lax.cond(here, top, none, at),
                 "params": at,
             }
 
@@ -335,28 +341,23 @@ def _follow(
 
 
 def condense(dataset: xr.Dataset) -> xr.Dataset:
-    """The paths side by side, [path]: the optimizers', then SGD's at smaller rates.
+    """The paths side by side, [path]: the optimizers', then SGD's at other rates.
 
     `sharpness` and `alignment` [path, seed, step, direction], `loss` [path, seed, step],
-    `rate` and `at_edge` [path], `eigenvalue` [seed, step].
+    `top` [path, seed], `rate` and `at_edge` [path], `eigenvalue` [step].
     """
     import xarray as xr
 
     names, parts = [], []
-    for slower, name in itertools.product(dataset.slower.values, dataset.optimizer.values):
-        at = dataset.sel(optimizer=name, slower=slower, drop=True)
-        if slower == 1 or name == "SGD":
-            names.append(at_rate(str(name), float(slower)))
-            parts.append(at.assign(rate=slower * at.rate)[[*KEPT]])
+    for factor, name in itertools.product(dataset.factor.values, dataset.optimizer.values):
+        at = dataset.sel(optimizer=name, factor=factor, drop=True)
+        if factor == 1 or name == "SGD":
+            names.append(name if factor == 1 else f"{name} x {factor:g}")
+            parts.append(at.assign(rate=factor * at.rate)[[*KEPT]])
     whole = xr.concat(parts, xr.IndexVariable("path", names))
     whole["eigenvalue"] = parts[names.index("SGD")].eigenvalue
     whole["alignment"].attrs["decimals"] = 4
     return whole.assign_attrs(problem=dataset.attrs["problem"])
-
-
-def at_rate(name: str, slower: float) -> str:
-    """The name of a path."""
-    return name if slower == 1 else f"{name} x {slower:g}"
 
 
 # Verdicts ---------------------------------------------------------------------------------
@@ -368,7 +369,7 @@ def found(
     direction: str,
     path: str = "SGD",
     name: str = "sharpness",
-    step: int = 30,
+    step: int = JUDGED,
 ) -> np.ndarray:
     """One of the records [seed] along a direction at a step of a path."""
     records = results.selected(getattr(results.experiment, field))[name]
@@ -418,138 +419,135 @@ def _gain(field: str, direction: str) -> Callable[[Results], Estimate]:
 
 
 def _of_largest(results: Results) -> Estimate:
-    """Sharpness along the gradient over the largest eigenvalue, on the seeds with one."""
-    largest = results.selected(results.experiment.problem).eigenvalue.sel(step=30)
-    ratio = found(results, "problem", "SGD") / largest.values
-    return statistics.bootstrap(ratio[np.isfinite(ratio)])
+    """Sharpness along the gradient over the largest eigenvalue."""
+    top = results.selected(results.experiment.problem).top.sel(path="SGD")
+    return statistics.bootstrap(found(results, "problem", "SGD") / top.values)
 
 
 PAN = "Pan & Li 2023, arXiv:2306.00204, from the abstract"
 CALIBRATED = f"{PAN}; threshold of an independent calibration run, one seed"
 CLIPS = tuple(clipped(share) for share in (0.01, 0.1, 0.5))
-PREDICTIONS = (
-    Prediction(
-        "SGD's path, step 30: along the gradient > 10 times that along its sign",
+SOFTMAX = "softmax, SGD's path, step 30: "
+DIGITS = "Digits, SGD's path, step 30: "
+CLAIMS: tuple[tuple[str, str, Callable[[Results], Estimate], float], ...] = (
+    (
+        f"{SOFTMAX}along the gradient > 10 times that along its sign",
         CALIBRATED,
         _order("SGD", "SignDescent"),
-        at_least=10,
+        10,
     ),
-    Prediction(
-        "SGD's path, step 30: along the sign > 5 times that along Adam's update",
+    (
+        f"{SOFTMAX}along the sign > 5 times that along Adam's update",
         CALIBRATED,
         _order("SignDescent", "Adam"),
-        at_least=5,
+        5,
     ),
     *(
-        Prediction(
-            f"SGD's path, step 30: {way} lies between gradient and sign, both ratios > 1",
+        (
+            f"{SOFTMAX}{way} lies between gradient and sign, both ratios > 1",
             CALIBRATED,
             _order("SGD", way, "SignDescent"),
-            at_least=1,
+            1,
         )
         for way in CLIPS
     ),
-    Prediction(
-        "SGD's path, step 30: the more elements are clipped the lower, all ratios > 1",
+    (
+        f"{SOFTMAX}the more elements are clipped the lower, all ratios > 1",
         f"{PAN}: few elements cause the bad sharpness",
         _order("SGD", *CLIPS),
-        at_least=1,
+        1,
     ),
+    (
+        f"{SOFTMAX}along the gradient half of the largest eigenvalue or more, >= 0.5",
+        "own expectation",
+        _of_largest,
+        0.5,
+    ),
+    *(
+        (
+            f"{SOFTMAX}the best step along {way} gains more than the gradient's, > 1",
+            f"{PAN}: clipping and adaptive scaling improve the local loss reduction",
+            _gain("problem", way),
+            1,
+        )
+        for way in ("Adam", "SignDescent", CLIPS[1])
+    ),
+    *(
+        (
+            f"softmax, path of {path}, step 30: gradient > sign > Adam, both ratios > 1",
+            f"{PAN}, for the path of Adam; otherwise own expectation",
+            _order("SGD", "SignDescent", "Adam", path=path),
+            1,
+        )
+        for path in ("Momentum", "SignDescent", "Adam")
+    ),
+    *(
+        (
+            f"softmax, each on its own path, step 30: {first} sharper than {second}, > 1",
+            f"{PAN}: SGD's update steps are much sharper than those of adaptive rules",
+            _own(first, second),
+            1,
+        )
+        for first, second in (("SGD", "SignDescent"), ("SignDescent", "Adam"))
+    ),
+    *(
+        (
+            f"{DIGITS}{statement}, differences > 0",
+            "own expectation",
+            _order(*ways, field="digits"),
+            0,
+        )
+        for statement, ways in (
+            ("gradient sharper than sign", ("SGD", "SignDescent")),
+            ("sign sharper than Adam", ("SignDescent", "Adam")),
+            (f"gradient > {CLIPS[1]} > sign", ("SGD", CLIPS[1], "SignDescent")),
+        )
+    ),
+    (
+        "Digits, Adam's path, step 30: gradient > sign > Adam, both differences > 0",
+        "own expectation",
+        _order("SGD", "SignDescent", "Adam", field="digits", path="Adam"),
+        0,
+    ),
+    (
+        f"{DIGITS}the best step along Adam gains more than the gradient's, > 1",
+        "own expectation",
+        _gain("digits", "Adam"),
+        1,
+    ),
+)
+PREDICTIONS = (
+    *(Prediction(claim, source, at, bound) for claim, source, at, bound in CLAIMS),
     Prediction(
-        "SGD's path, step 30: normalising changes nothing, to 1e-4",
+        f"{SOFTMAX}normalising changes nothing, to 1e-4",
         "the same direction",
         _order("SGD", "NormalisedGD(eps=0.0)"),
         at_least=1 - 1e-4,
         at_most=1 + 1e-4,
     ),
-    Prediction(
-        "SGD's path, step 30: along the gradient half of the largest eigenvalue or more",
-        "own expectation",
-        _of_largest,
-        at_least=0.5,
-    ),
-    *(
-        Prediction(
-            f"SGD's path, step 30: the best step along {way} gains more than the"
-            " gradient's, > 1",
-            f"{PAN}: clipping and adaptive scaling improve the local loss reduction",
-            _gain("problem", way),
-            at_least=1,
-        )
-        for way in ("Adam", "SignDescent", CLIPS[1])
-    ),
-    *(
-        Prediction(
-            f"own path of {path}, step 30: gradient > sign > Adam, both ratios > 1",
-            f"{PAN}, for the path of Adam; otherwise own expectation",
-            _order("SGD", "SignDescent", "Adam", path=path),
-            at_least=1,
-        )
-        for path in ("Momentum", "SignDescent", "Adam")
-    ),
-    *(
-        Prediction(
-            f"each on its own path, step 30: {first} sharper than {second}, > 1",
-            f"{PAN}: SGD's update steps are much sharper than those of adaptive rules",
-            _own(first, second),
-            at_least=1,
-        )
-        for first, second in (("SGD", "SignDescent"), ("SignDescent", "Adam"))
-    ),
-    *(
-        Prediction(
-            f"Digits, SGD's path, step 30: {first} sharper than {second}, difference > 0",
-            "own expectation",
-            _order(*ways, field="digits"),
-            at_least=0,
-        )
-        for first, second, ways in (
-            ("gradient", "sign", ("SGD", "SignDescent")),
-            ("sign", "Adam", ("SignDescent", "Adam")),
-            ("gradient", f"{CLIPS[1]}, that than sign", ("SGD", CLIPS[1], "SignDescent")),
-        )
-    ),
-    Prediction(
-        "Digits, Adam's path, step 30: gradient > sign > Adam, both differences > 0",
-        "own expectation",
-        _order("SGD", "SignDescent", "Adam", field="digits", path="Adam"),
-        at_least=0,
-    ),
-    Prediction(
-        "Digits, SGD's path, step 30: the best step along Adam gains more than the"
-        " gradient's, > 1",
-        "own expectation",
-        _gain("digits", "Adam"),
-        at_least=1,
-    ),
 )
 
 
 def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One row for each problem, path and direction, at the start and after 30 steps."""
+    """One row for each problem, path and direction, after JUDGED updates."""
     del manifest
     for field in ("problem", "digits"):
         records = results.selected(getattr(results.experiment, field))
-        steps = [step for step in (0, 30) if step in records.step]
-        for path, step in itertools.product(map(str, records.path.values), steps):
-            at = records.sel(path=path, step=step)
-            row: dict[str, Any] = {"problem": field, "path": path, "step": step}
+        for path in map(str, records.path.values):
+            at = records.sel(path=path, step=JUDGED)
+            row: dict[str, Any] = {"problem": field, "path": path, "step": JUDGED}
             row |= {"rate": float(at.rate), "at_edge": int(at.at_edge)}
-            row |= {
-                "loss": float(at.loss.median()),
-                "largest": float(at.eigenvalue.median()),
-            }
+            row |= {"loss": float(at.loss.median()), "largest": float(at.top.median())}
             for way in map(str, records.direction.values):
-                where = {"path": path, "step": step}
-                sharp = statistics.bootstrap(found(results, field, way, **where))
-                turn = found(results, field, way, name="alignment", **where)
+                sharp = statistics.bootstrap(found(results, field, way, path))
+                turn = found(results, field, way, path, "alignment")
                 yield row | {
                     "direction": way,
                     "sharpness": sharp.value,
                     "sharpness_low": sharp.low,
                     "sharpness_high": sharp.high,
                     "cosine": float(np.median(turn)),
-                    "gain": float(np.median(gains(results, field, way, **where))),
+                    "gain": float(np.median(gains(results, field, way, path=path))),
                 }
 
 
@@ -557,86 +555,119 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
 
 
 SHOWN = ("SGD", "SignDescent", "Adam")
-TITLES = {"problem": "heavy-tailed softmax", "digits": "Digits"}
+WAYS = (*SHOWN[1:], "Adam(b1=0.0)", "Momentum", CLIPS[1])
 
 
 def looks(results: Results) -> dict[str, dict[str, Any]]:
-    """Of the directions that are drawn as curves."""
+    """Of the directions in SHOWN and WAYS."""
     from study import figures
 
     experiment: Any = results.experiment
-    shown = [way for way in experiment.directions if way.changed.get("eps") is None]
-    styles = figures.look(shown)
+    rules = [way for way in experiment.directions if str(way) in (*SHOWN, *WAYS)]
+    styles = figures.look(rules)
     styles["SGD"]["label"] = "gradient"
-    for share, dash in zip(experiment.shares, figures.DASHES[1:], strict=False):
-        label = f"gradient, {clipped(share)}"
-        styles[clipped(share)] = {"color": "#999999", "ls": dash, "label": label}
-    return styles
+    style = {"color": "#888888", "linestyle": "-", "marker": "x"}
+    return styles | {CLIPS[1]: style | {"label": f"gradient, {CLIPS[1]}"}}
 
 
 def draw(results: Results) -> dict[str, Figure]:
-    """Sharpness along SGD's path, by path after 30 steps, and what a best step gains."""
+    """Sharpness on SGD's path, against its rate, by path, and what it gains."""
     from study import figures
 
-    figure, axes = figures.panels(2, 2, height=2.9)
-    for panel, letter, field in zip(axes[0], "ab", TITLES, strict=True):
-        _draw_path(panel, results, field)
-        panel.set_title(f"{letter}  SGD's path, {TITLES[field]}")
-    _draw_paths(axes[1, 0], results)
-    _draw_gains(axes[1, 1], results)
+    figure, axes = figures.panels(2, 3, height=2.6)
+    fastest = f"SGD x {max(results.experiment.factors):g}"  # type: ignore[attr-defined]
+    _draw_path(axes[0, 0], results, "problem", "SGD")
+    axes[0, 0].set_title("a  Softmax, SGD's best rate")
+    _draw_path(axes[0, 1], results, "problem", fastest)
+    axes[0, 1].set_title(f"b  Softmax, {fastest.partition(' x ')[2]} times the rate")
+    _draw_path(axes[0, 2], results, "digits", "SGD")
+    axes[0, 2].set_title("c  Digits, SGD's best rate")
+    _draw_rates(axes[1, 0], results)
+    _draw_paths(axes[1, 1], results)
+    _draw_gains(axes[1, 2], results, fastest)
     figures.legend(figure, axes[0, 0], columns=4)
     return {"figure": figure}
 
 
-def _draw_path(axes: Axes, results: Results, field: str) -> None:
+def _draw_path(axes: Axes, results: Results, field: str, path: str) -> None:
     """Medians with intervals; what is not positive is left out of a logarithmic axis."""
     records = results.selected(getattr(results.experiment, field))
-    top = records.eigenvalue.median("seed")
-    axes.plot(records.step, top, color="#555555", lw=4, alpha=0.3, label="largest")
+    top = float(records.top.sel(path=path).median())
+    axes.axhline(top, color="#555555", lw=4, alpha=0.3, label=r"$\lambda_{max}$ at step 30")
     for name, look in looks(results).items():
-        values = records.sharpness.sel(path="SGD", direction=name)
-        values = values.transpose("seed", "step").values
-        values = np.where(values > 0, values, np.nan)
-        low, high = statistics.band(values)
-        axes.plot(records.step, np.median(values, axis=0), **look, ms=3.5)
-        axes.fill_between(records.step, low, high, color=look["color"], alpha=0.15, lw=0)
+        if name in records.direction:
+            values = records.sharpness.sel(path=path, direction=name)
+            values = values.transpose("seed", "step").values
+            values = np.where(values > 0, values, np.nan)
+            low, high = statistics.band(values)
+            axes.plot(records.step, np.median(values, axis=0), **look, ms=3)
+            axes.fill_between(
+                records.step, low, high, color=look["color"], alpha=0.15, lw=0
+            )
     axes.set(yscale="log", xlabel="Steps of SGD", ylabel="Directional sharpness")
 
 
+def _draw_rates(axes: Axes, results: Results) -> None:
+    """SGD's paths after JUDGED updates: the three directions against eta lambda_max."""
+    for field, fill in (("problem", "full"), ("digits", "none")):
+        records = results.selected(getattr(results.experiment, field))
+        paths = [path for path in map(str, records.path.values) if path.startswith("SGD")]
+        top = records.top.sel(path=paths).transpose("path", "seed").values
+        x = records.rate.sel(path=paths).values * np.median(top, axis=1)
+        order = np.argsort(x)
+        for name in SHOWN:
+            pairs = [found(results, field, name, path=path) for path in paths]
+            share = np.median(np.stack(pairs) / top, axis=1)
+            style = looks(results)[name] | {"fillstyle": fill, "label": "", "lw": 0.8}
+            axes.plot(x[order], np.where(share > 0, share, np.nan)[order], **style)
+    axes.axvline(2, color="#b10000", lw=0.8)
+    axes.text(1.8, 0.97, "stable", transform=axes.get_xaxis_transform(), ha="right",
+              va="top", fontsize=6.5, color="#b10000")  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel=r"$\eta \lambda_{max}$")
+    axes.set_ylabel(r"Sharpness / $\lambda_{max}$")
+    axes.set_title("d  By SGD's rate (open: Digits)")
+
+
 def _draw_paths(axes: Axes, results: Results) -> None:
-    records = results.selected(results.experiment.problem)
-    paths = list(map(str, records.path.values))
-    shown = {name: look for name, look in looks(results).items() if name in SHOWN}
-    for i, (name, look) in enumerate(shown.items()):
+    paths = list(map(str, results.experiment.optimizers))
+    for i, name in enumerate(SHOWN):
+        look = looks(results)[name]
         values = np.stack([found(results, "problem", name, path=path) for path in paths], 1)
-        low, high = statistics.band(values)
         places = np.arange(len(paths)) + 0.18 * (i - 1)
-        axes.vlines(places, low, high, color=look["color"])
-        style = {"color": look["color"], "marker": look["marker"], "ls": ""}
+        axes.vlines(places, *statistics.band(values), color=look["color"])
+        style = {"color": look["color"], "marker": look["marker"], "ls": "", "ms": 4}
         axes.plot(places, np.median(values, axis=0), **style)
-    labels = [path.replace(" x ", "\nx ").replace("Descent", "\ndescent") for path in paths]
+    labels = [
+        {"SignDescent": "signs", "Momentum": "mom."}.get(path, path) for path in paths
+    ]
     axes.set_xticks(range(len(paths)), labels)
-    axes.set(yscale="log", xlabel="Path", ylabel="Directional sharpness")
-    axes.set_title("c  After 30 steps of each rule, softmax")
+    axes.set(yscale="log", xlabel="Path of", ylabel="Directional sharpness")
+    axes.set_title("e  Softmax, by path")
 
 
-def _draw_gains(axes: Axes, results: Results) -> None:
+def _draw_gains(axes: Axes, results: Results, fastest: str) -> None:
     """cos^2 / sharpness over the gradient's, medians with intervals over seeds."""
-    names = [n for n in results.experiment.names if n not in ("SGD", str(NORMALISED))]  # type: ignore[attr-defined]
-    for i, (field, marker) in enumerate(zip(TITLES, "os", strict=True)):
-        values = np.stack([gains(results, field, name) for name in names], 1)
-        low, high = statistics.band(values)
-        places, colour = np.arange(len(names)) + 0.3 * i - 0.15, ("#000000", "#b16214")[i]
-        axes.hlines(places, low, high, color=colour)
-        middle = np.median(values, axis=0)
-        axes.plot(middle, places, marker, color=colour, ms=3.5, label=TITLES[field])
+    names = [name for name in WAYS if name in results.experiment.names]  # type: ignore[attr-defined]
+    cases = (("problem", "SGD", "o"), ("problem", fastest, "^"), ("digits", "SGD", "s"))
+    for i, (field, path, marker) in enumerate(cases):
+        values = np.stack([gains(results, field, name, path=path) for name in names], 1)
+        places, colour = np.arange(len(names)) + 0.25 * (i - 1), LOOKS[i]
+        axes.hlines(places, *statistics.band(values), color=colour)
+        label = "Digits" if field == "digits" else path.replace("SGD", "softmax")
+        style = {"color": colour, "ms": 3.5, "label": label}
+        axes.plot(np.median(values, axis=0), places, marker, **style)
     axes.axvline(1, color="#555555", lw=0.8)
-    axes.set_yticks(range(len(names)), names, fontsize=6.5)
-    axes.set(xscale="log", xlabel="Best step's decrease, over the gradient's")
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_title("d  SGD's path, step 30: does it pay?")
-    axes.legend(fontsize=6.5)
+    short = {"SignDescent": "sign", "Adam(b1=0.0)": "Adam,\nb1 = 0"}
+    axes.set_yticks(range(len(names)), [short.get(name, name) for name in names])
+    axes.set(xscale="log", xlabel="Best step, over the gradient's")
+    axes.set_ylim(len(names) + 0.6, -0.6)
+    axes.set_title("f  Does it pay?")
+    axes.legend(
+        fontsize=6, ncols=3, loc="lower center", handletextpad=0.1, columnspacing=0.6
+    )
 
+
+LOOKS = ("#000000", "#d55e00", "#0072b2")
 
 if __name__ == "__main__":
     cli.main(__spec__.name)

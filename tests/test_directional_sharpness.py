@@ -18,8 +18,8 @@ SMALL = dataclasses.replace(
     directional_sharpness.PRESETS["smoke"],
     optimizers=(optimizers.SGD(), optimizers.Adam()),
     learning_rates=(0.03, 0.3),
-    slower=(1.0, 0.5),
-    stops=(0, 2, 5),
+    factors=(1.0, 0.5),
+    stops=(0, 2, 30),
 )
 
 
@@ -85,7 +85,7 @@ def dense(seed, rate, factor):
     x, classes = HeavyTailed(groups=2, data_seed=seed).data()
     x, hot = x.astype(np.float64), np.eye(3)[classes]
     w, grads, bends = np.zeros((12, 3)), [], []
-    for _ in range(6):
+    for _ in range(31):
         p = np.exp(x @ w)
         p = p / p.sum(1, keepdims=True)
         spread = p[:, :, None] * np.eye(3) - p[:, :, None] * p[:, None]
@@ -114,7 +114,7 @@ def test_sharpness_is_that_of_the_dense_hessian_along_rules_in_numpy(cells, seed
         }
         if step not in SMALL.stops:
             continue
-        at = records.sel(slower=factor, step=step).isel(seed=seed)
+        at = records.sel(factor=factor, step=step).isel(seed=seed)
         for name, way in ways.items():
             sharp = way @ bend @ way / (way @ way)
             cosine = way @ g / np.linalg.norm(way) / np.linalg.norm(g)
@@ -125,13 +125,17 @@ def test_sharpness_is_that_of_the_dense_hessian_along_rules_in_numpy(cells, seed
 
 def test_the_largest_eigenvalue_is_that_of_the_dense_hessian(cells):
     records = cells["SGD"]
-    _, bends = dense(0, float(records.rate), 1.0)
+    rate = float(records.rate)
     for step in SMALL.stops:
-        expected = np.linalg.eigvalsh(bends[step])[-1]
-        got = float(records.eigenvalue.sel(step=step)[0])
+        expected = np.linalg.eigvalsh(dense(0, rate, 1.0)[1][step])[-1]
+        got = float(records.eigenvalue.sel(step=step))
         assert got == pytest.approx(expected, rel=1e-3)
-    assert records.eigenvalue[1].isnull().all()
+    for seed, factor in ((0, 1.0), (1, 0.5)):
+        expected = np.linalg.eigvalsh(dense(seed, rate, factor)[1][30])[-1]
+        got = float(records.top.sel(factor=factor)[seed])
+        assert got == pytest.approx(expected, rel=1e-3)
     assert cells["Adam"].eigenvalue.isnull().all()
+    assert cells["Adam"].top.isnull().all()
 
 
 def test_the_rate_has_the_lowest_loss_on_the_seed_that_is_not_reported(cells):
@@ -151,7 +155,7 @@ def test_paths_stand_side_by_side(cells):
     rate = float(cells["SGD"].rate)
     assert float(found.rate.sel(path="SGD x 0.5")) == pytest.approx(rate / 2)
     np.testing.assert_array_equal(
-        found.sharpness.sel(path="SGD x 0.5"), cells["SGD"].sharpness.sel(slower=0.5)
+        found.sharpness.sel(path="SGD x 0.5"), cells["SGD"].sharpness.sel(factor=0.5)
     )
     assert np.isfinite(found.sharpness).all()
     np.testing.assert_array_equal(found.eigenvalue, cells["SGD"].eigenvalue)
@@ -177,9 +181,11 @@ def test_there_is_no_best_step_where_the_curvature_is_negative():
 
 
 def test_what_makes_no_sense_is_refused():
-    with pytest.raises(UserError, match="slower"):
-        dataclasses.replace(SMALL, slower=(0.5,))
+    with pytest.raises(UserError, match="factors"):
+        dataclasses.replace(SMALL, factors=(0.5,))
     with pytest.raises(UserError, match="ascending"):
-        dataclasses.replace(SMALL, stops=(5, 2))
+        dataclasses.replace(SMALL, stops=(30, 2))
+    with pytest.raises(UserError, match="30 among"):
+        dataclasses.replace(SMALL, stops=(0, 2))
     with pytest.raises(UserError, match="shares"):
         dataclasses.replace(SMALL, shares=(1.0,))
