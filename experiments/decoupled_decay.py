@@ -626,7 +626,7 @@ def _draw_plane(axes: Axes, results: Results, looks: dict[str, Any]) -> None:
         (-0.6, 0.55): "l2",
         (-0.45, 0.2): "l1",
     }.items():
-        axes.text(*place, label, fontsize=7, color="#444444")
+        axes.text(*place, label, fontsize=7, color="#444444", clip_on=True)
     axes.text(1.7, -0.5, "ridge", fontsize=7, color="#444444")
     tracks = _bowl(results).track
     for name, look in looks.items():
@@ -651,7 +651,7 @@ def _draw_dial(axes: Axes, results: Results, looks: dict[str, Any]) -> None:
         "box": (0.37, 2.8),
     }
     for label, place in labels.items():
-        axes.text(*place, label, fontsize=7, color="#444444")
+        axes.text(*place, label, fontsize=7, color="#444444", clip_on=True)
     found = _bowl(results).last.isel(element=0)
     for name, look in looks.items():
         end = found.sel(optimizer=name, how="decoupled")
@@ -692,8 +692,8 @@ def _draw_slow(axes: Axes, results: Results) -> None:
             late = stop[stop >= stop[-1] / 2]
             law = np.exp(-pace(problem, decay, 0.999) * (late - late[0]))
             axes.plot(late, 1.6 * away[-len(late)] * law, color="black", lw=0.8, ls="--")
-    axes.text(12_000, 1.2e-3, "b2 = 0.99", fontsize=7)
-    axes.text(21_000, 0.3, "b2 = 0.999\n(dashed: slope of the law)", fontsize=7)
+    axes.text(12_000, 1.2e-3, "b2 = 0.99", fontsize=7, clip_on=True)
+    axes.text(21_000, 0.3, "b2 = 0.999\n(dashed: law)", fontsize=7, clip_on=True)
     axes.set(yscale="log", ylim=(1e-8, 10), xlabel="Step")
     axes.set_ylabel("Distance from the box minimum")
     axes.set_title("d  AdamW's way to the box minimum")
