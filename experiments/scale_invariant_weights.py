@@ -516,7 +516,7 @@ TURNS = {
 """By rule: b of its average, tolerance, source of the turn in equilibrium."""
 PREDICTIONS = (
     Prediction(
-        "NormalisedGD(eps=0.0), own schedule, median path: within 1e-10 radians for 300 steps",
+        "NormalisedGD(eps=0.0), own schedule, median path: within 1e-10 up to step 300",
         "own expectation, after the prediction for 500 failed: rounding grows step by step",
         _early("NormalisedGD(eps=0.0)", 300),
         at_most=1e-10,
