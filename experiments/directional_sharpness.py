@@ -132,7 +132,7 @@ PRESETS = {
         factors=(1.0, 3.0),
         stops=(0, 30),
         seeds=2,
-        starts=2,
+        starts=3,
     ),
     "default": DEFAULT,
     "paper": dataclasses.replace(
@@ -253,6 +253,7 @@ def run_cell(
         },
         {
             "factor": list(experiment.factors),
+            "seed": np.arange(seeds, dtype=np.int32),
             "step": list(experiment.stops),
             "direction": experiment.names,
             "learning_rate": list(experiment.learning_rates),
