@@ -16,7 +16,7 @@ Varied.     Scientific: rule; condition number; factor, kind of decay. Fixed, qu
             inputs, labels of a noisy teacher, 500 steps at 1e-2, decay 0.1, ten data seeds.
             float64. No rate is tuned. To explain: epsilons and accumulators of 0, constant
             rates (the calibration run's for Adagrad, it turned out), labels that are coins.
-Cost.       Half a minute on two CPU cores, nearly all of it compilation.
+Cost.       Twenty seconds on two CPU cores, nearly all of it compilation.
 
     python -m experiments.scale_free             run, store, judge, draw
     python -m experiments.scale_free --draw      draw stored records again
