@@ -104,7 +104,7 @@ PRESETS = {
 KEPT = ("objective", "rate", "at_edge")
 SCOPES = ("whole", "leaf")
 FIELDS = {
-    "problem": "Heavy-tailed softmax",
+    "problem": "Rare classes",
     "digits": "Digits",
     "deep": "Sigmoid, depth 12",
 }
