@@ -453,7 +453,8 @@ def _draw_losses(
         low, high = statistics.band(finite.T)
         panel.plot(places, np.median(finite, axis=1), **look)
         panel.fill_between(places, low, high, color=look["color"], alpha=0.15, linewidth=0)
-    panel.set_yscale("log")
+    if field != "text":  # whose losses are within a factor of two
+        panel.set_yscale("log")
     panel.set_xticks(places, [str(size or "all") for size in sizes])
 
 
