@@ -1,4 +1,4 @@
-"""The same function with other scales of its layers: who notices, and what is sharpness then?
+"""The same function with other scales of its layers: who notices, and how sharp is it?
 
 Question.   f(x) = relu(x A) B is the same function of x if A is multiplied by c and B
             divided by it. Which rules train both starts to the same function, how far do

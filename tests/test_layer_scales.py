@@ -1,6 +1,7 @@
 """Deviations of trained functions, and sharpness at rescaled starts."""
 
 import jax
+import jax.flatten_util
 import numpy as np
 import pytest
 
