@@ -143,6 +143,15 @@ def test_ratios_are_1_at_the_best_and_undefined_where_w_is():
     assert np.isnan(max_margin.ratios(ROWS, best, lost)).all()
 
 
+def test_the_best_w_have_their_margins_and_cosines_their_angles():
+    largest, best = max_margin.references(ROWS)
+    for norm, values, w in zip(solutions.NORMS, largest, best, strict=True):
+        np.testing.assert_allclose(solutions.margin(ROWS, w, norm), values)
+    np.testing.assert_allclose(max_margin.cosines(best, -3 * best), -1)
+    a, b = np.array([[1.0, 0], [2, 2], [0, 0], [np.inf, 1]]), np.array([0.0, 3])
+    np.testing.assert_allclose(max_margin.cosines(a, b), [0, 0.5**0.5, np.nan, np.nan])
+
+
 def test_twins_are_found_at_equal_length():
     path = np.array([[1.0, 0.0], [3.0, 0.0], [3.0, 4.0], [np.nan, 0.0], [9.0, 0.0]])
     w = np.array([[2.0, 0.0], [0.0, 2.0], [3.0, 4.0], [0.5, 0.0], [9.0, 0.0]])
