@@ -302,12 +302,18 @@ def records(results: Results, dim: int) -> xr.Dataset:
     return results.selected(dims(results)[dim])
 
 
-def ratios(results: Results, case: Case, choice: str = "one") -> np.ndarray:
-    """Steps of signs over those of gradient descent from the same start [start]."""
+def pairs(results: Results, case: Case, choice: str = "one") -> np.ndarray:
+    """Steps of signs and of gradient descent [rule, start]."""
     dim, basis, kappa = case
     at = {"basis": basis, "condition": kappa, "choice": choice}
-    steps = records(results, dim).steps.sel(at)
-    return (steps.sel(optimizer=str(SIGN)) / steps.sel(optimizer=str(GRADIENT))).values
+    steps = records(results, dim).steps.sel(at).transpose("optimizer", "start")
+    return steps.sel(optimizer=[str(SIGN), str(GRADIENT)]).values
+
+
+def ratios(results: Results, case: Case, choice: str = "one") -> np.ndarray:
+    """Steps of signs over those of gradient descent from the same start [start]."""
+    signs, gradient = pairs(results, case, choice)
+    return signs / gradient
 
 
 def predicted(results: Results, case: Case, path: Optimizer) -> float:
@@ -329,6 +335,21 @@ def cases(results: Results, dim: int, kind: str = "") -> list[Case]:
 
 def _ratio(*case: Any, choice: str = "one") -> Callable[[Results], Estimate]:
     return lambda results: statistics.bootstrap(ratios(results, case, choice))  # pyright: ignore[reportArgumentType]
+
+
+def of_medians(steps: np.ndarray) -> Estimate:
+    """Median of the first over that of the second [2, start], starts resampled in pairs."""
+    count = steps.shape[1]
+    shape = statistics.RESAMPLES, count
+    picks = np.random.default_rng(0).integers(0, count, shape)
+    ratio = np.sort(np.divide(*np.median(steps[:, picks], axis=-1)))
+    first = int((1 - statistics.LEVEL) / 2 * (len(ratio) - 1))
+    value = np.divide(*np.median(steps, axis=-1))
+    return Estimate(float(value), ratio[first], ratio[-1 - first], count)
+
+
+def _of_medians(*case: Any) -> Callable[[Results], Estimate]:
+    return lambda results: of_medians(pairs(results, case))  # pyright: ignore[reportArgumentType]
 
 
 def _haar(kappa: float) -> Callable[[Results], Estimate]:
@@ -431,6 +452,18 @@ PREDICTIONS = (
         f"{OURS}: along the flat axis d density = 1 + sin(2 angle), nearly L_inf / L_2",
         _theory(GRADIENT, (2,), lambda t, f: np.abs(t - 1).max()),
         at_most=0.15,
+    ),
+    *(
+        Prediction(
+            f"d = {dim}, kappa {kappa:g}, {angle} degrees: median steps of sign descent"
+            + (" < 0.6 of GD's median" if angle == "0" else " over GD's median, ratio > 1"),
+            f"{BALLES}; threshold of an independent calibration run, one seed; added after"
+            " the first run, for completeness",
+            _of_medians(dim, angle, kappa),
+            **({"at_most": 0.6} if angle == "0" else {"at_least": 1.0}),
+        )
+        for angle in ("0", "30")
+        for dim, kappa in GRID
     ),
 )
 

@@ -178,6 +178,16 @@ def test_factors_are_selected_on_starts_that_are_not_reported():
     assert found.at_edge.values.tolist() == [0, 1, 0, 0]
 
 
+def test_medians_are_compared_and_starts_stay_in_pairs():
+    """Medians 10 and 10, of ratios 0.1, 10 and 2; a fixed ratio has no interval."""
+    steps = np.array([[1.0, 10.0, 100.0], [10.0, 1.0, 50.0]])
+    value, low, high, n = sign_geometry.of_medians(steps)
+    assert (value, n) == (1, 3)
+    assert low < 1 < high
+    steps = np.stack([2 * steps[0], steps[0]])
+    assert sign_geometry.of_medians(steps) == (2, 2, 2, 3)
+
+
 def test_only_its_two_rules_and_a_factor_of_one():
     from study import optimizers
 
