@@ -153,6 +153,11 @@ class Sampled(NamedTuple):
         """The problem's."""
         return self.problem.dtype
 
+    @property
+    def state_dtype(self) -> str | None:
+        """The problem's."""
+        return self.problem.state_dtype
+
 
 def training_data(problem: Problem, seeds: int) -> Any:
     """All that a problem trains on [set, sample, ...]: a set for each seed, or one."""

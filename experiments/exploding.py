@@ -252,7 +252,8 @@ def _trainer(
             after, loss = advance(state, t)
             return after, (loss, turn)
 
-        state = train.start(optimizer, rate, params, shadowed=False)
+        kind = problem.state_dtype
+        state = train.start(optimizer, rate, params, shadowed=False, dtype=kind)
         state, (first, turns) = jax.lax.scan(watched, state, jnp.arange(experiment.watched))
         rest = jnp.arange(experiment.watched, experiment.steps)
         state, losses = jax.lax.scan(advance, state, rest)

@@ -106,22 +106,40 @@ def parse(module: ModuleType, argv: list[str]) -> tuple[Options, Comparison, boo
 
 
 def _with_data(place: Path | None, experiment: Comparison) -> Comparison:
-    """The spec with a text file's name and digest where a problem reads a corpus."""
-    if place is None:
-        return experiment
-    data.use(place.parent if place.is_file() else place)
-    if not place.is_file():
-        return experiment
-    reading = {
-        name: dataclasses.replace(problem, corpus=data.pin(place))  # type: ignore[call-arg]
-        for name, problem in (
-            (f.name, getattr(experiment, f.name)) for f in dataclasses.fields(experiment)
-        )
-        if isinstance(problem, Problem) and getattr(problem, "corpus", "")
+    """The spec with the names and digests of the texts that its problems read.
+
+    A text file in place of the folder stands for the synthetic text, and for one of its
+    own name.
+    """
+    if place is not None:
+        data.use(place.parent if place.is_file() else place)
+    given = place if place is not None and place.is_file() else None
+    names = [field.name for field in dataclasses.fields(experiment)]
+    reading: dict[str, Any] = {
+        name: problem
+        for name in names
+        if isinstance(problem := getattr(experiment, name), Problem)
+        and getattr(problem, "corpus", "")
     }
-    if not reading:
-        raise UserError(f"--data {place}: no problem of this experiment reads a text")
-    return dataclasses.replace(experiment, **reading)
+    if given and not reading:
+        raise UserError(f"--data {given}: no problem of this experiment reads a text")
+    pinned = {
+        name: dataclasses.replace(problem, corpus=_pinned(problem.corpus, given))
+        for name, problem in reading.items()
+    }
+    return dataclasses.replace(experiment, **pinned)
+
+
+def _pinned(corpus: str, given: Path | None) -> str:
+    """The corpus with the digest of its content, if it is a file that is there."""
+    own, digits = data.split(corpus)
+    if given and corpus in (data.SYNTHETIC, given.name, data.pin(given)):
+        return data.pin(given)
+    if given:
+        raise UserError(f"--data {given}: the problem reads {corpus}, another text")
+    if corpus == data.SYNTHETIC or digits:
+        return corpus
+    return data.pin(data.find(own))
 
 
 def _tyro(command: Any, argv: list[str], **settings: Any) -> Any:

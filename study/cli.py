@@ -43,9 +43,20 @@ def main(module: str, argv: list[str] | None = None) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not _interrupted(error):
+            raise
         print("interrupted; the same command continues", file=sys.stderr)
         sys.exit(130)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Ctrl-C, also where a library has made another exception of it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def execute(
@@ -123,9 +134,10 @@ def _run(
         with terminal.watch(experiment, todo, options.quiet) as watch:
             run_cell = getattr(module, "run_cell", None)
             runner.run(folder, manifest, experiment, watch, run_cell)
-    except KeyboardInterrupt:
-        done = len(manifest["cells"])
-        print(f"\n{done} of {len(experiment.cells)} cells are in {folder}")
+    except BaseException as error:
+        if _interrupted(error):
+            done = len(manifest["cells"])
+            print(f"\n{done} of {len(experiment.cells)} cells are in {folder}")
         raise
     return manifest
 

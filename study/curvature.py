@@ -98,7 +98,8 @@ def power_iteration(
 
     def advance(_: Any, vector: Array) -> Array:
         bent = multiply(vector)
-        return bent / jnp.linalg.norm(bent)
+        length = jnp.linalg.norm(bent)  # 0 where the loss is flat: so is the eigenvalue
+        return jnp.where(length > 0, bent / jnp.where(length > 0, length, 1), vector)
 
     start = jax.random.normal(jax.random.key(0), flat.shape, flat.dtype)
     vector = jax.lax.fori_loop(0, iterations, advance, start / jnp.linalg.norm(start))

@@ -35,12 +35,14 @@ def prepare(platform: str | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", cores())
     if platform is None:
         return
+    before = jax.config.jax_platforms
     jax.config.update("jax_platforms", "cuda" if platform == "gpu" else platform)
     try:
         found = jax.devices()[0].platform
     except RuntimeError:
         found = None
     if found != platform:
+        jax.config.update("jax_platforms", before)  # for whoever goes on in this process
         remedy = {
             "gpu": "; install the extra `cuda`",
             "tpu": "; install the extra `tpu`",

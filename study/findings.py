@@ -7,6 +7,7 @@ counts into the README between two marks. Nothing is run.
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,12 @@ def published() -> dict[str, list[dict[str, Any]]]:
 def main() -> None:
     """Prints all verdicts, then writes the table and the README's counts."""
     found = published()
+    if not found:
+        print(
+            f"error: no published claims in {cli.ROOT}; run this in the project's folder",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     for name, verdicts in found.items():
         print(f"\n{name}: {_counted(verdicts)}")
         terminal.table(verdicts)
@@ -37,7 +44,7 @@ def main() -> None:
     print(f"\n{len(found)} experiments: {_counted(everything)}")
     TABLE.write_text(table(found))
     print(f"wrote {TABLE}")
-    if README.exists() and BEGIN in (text := README.read_text()):
+    if README.exists() and BEGIN in (text := README.read_text()) and END in text:
         README.write_text(with_counts(text, found))
         print(f"wrote {README}")
 

@@ -44,7 +44,10 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("Experiment", "Question", "Cost", "Results", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Experiment", no_wrap=True)  # to be copied
+    for title in ("Question", "Cost", "Results"):
+        table.add_column(title)
     for name in names():
         module = importlib.import_module(f"{PACKAGE}.{name}")
         table.add_row(name, *describe(name, module))

@@ -206,7 +206,8 @@ def trainings(
         logs = jax.tree.map(lambda *x: jnp.stack(x)[chosen], *drawn)
         multiplied = factors(logs, jnp.asarray(sigmas)[condition])
         told: Any = RescaledGradient(problem, multiplied)
-        state = train.start(optimizer, rate, params, shadowed=False)
+        kind = problem.state_dtype
+        state = train.start(optimizer, rate, params, shadowed=False, dtype=kind)
         zero = jnp.asarray(0, jnp.int32)
         state, _ = train.segment(
             told, optimizer, (), steps, steps, data, rate, keys.data, state, zero

@@ -60,8 +60,9 @@ def max_margin(rows: np.ndarray, norm: Norm) -> Margin:
         UserError: no w separates the rows.
     """
     rows = np.asarray(rows, np.float64)
+    size = float(np.abs(rows).max()) or 1.0  # solvers have absolute tolerances
     solve = {"l2": _nearest, "linf": _in_cube, "l1": _in_cross}[norm]
-    w = solve(rows)
+    w = solve(rows / size)
     length = np.linalg.norm(w, ord=ORDERS[norm])
     direction = w / length if length > 0 else w
     value = float((rows @ direction).min())

@@ -79,7 +79,8 @@ def record(
     data = jax.tree.map(jnp.asarray, data)
     keys = train.keys(jnp.asarray(seed, jnp.int32))
     params = problem.init(keys.init)
-    state = train.start(guide, learning_rate, params, shadowed=False)
+    kind = problem.state_dtype
+    state = train.start(guide, learning_rate, params, shadowed=False, dtype=kind)
 
     def advance(state: train.State, t: Array) -> tuple[train.State, Any]:
         after, step = train.step(problem, guide, data, learning_rate, keys.data, state, t)

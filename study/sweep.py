@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jax.extend.core import jaxprs_in_params
 
 from study import devices, metrics, train, trees
 from study.experiment import Experiment
@@ -280,11 +281,30 @@ def _width(problem: Problem, optimizer: Optimizer, runs: int) -> int:
     params, _ = _start_shapes(problem)
     start = functools.partial(train.start, optimizer, 1.0)
     state = _bytes(jax.eval_shape(start, params))
-    # Gradient, update, unscaled update and activations besides the state itself.
-    each = 4 * state + 16 * _bytes(params)
+    # Gradient, update and unscaled update besides the state itself, and what lies between
+    # parameters and loss: an upper bound, for much of it is never stored.
+    between = max(_between(problem, part) for part in ("slope", "evaluate"))
+    each = 4 * state + 16 * _bytes(params) + between
     limit = max(1, devices.memory() // 4 // each) * count
     chunks = math.ceil(runs / limit)
     return math.ceil(math.ceil(runs / chunks) / count) * count
+
+
+def _between(problem: Problem, part: str) -> int:
+    """Bytes of all intermediate values in one slope or evaluation of a problem."""
+    params, key = _start_shapes(problem)
+
+    def run(data: Data, params: Params, key: Any) -> Any:
+        if part == "evaluate":
+            return problem.evaluate(data, params)
+        return problem.slope(params, problem.batch(data, key, jnp.zeros((), jnp.int32)))
+
+    def size(jaxpr: Any) -> int:
+        own = sum(_bytes([v.aval for v in eqn.outvars]) for eqn in jaxpr.eqns)
+        inner = (x for eqn in jaxpr.eqns for x in jaxprs_in_params(eqn.params))
+        return own + sum(map(size, inner))
+
+    return size(jax.make_jaxpr(run)(_like((), None, problem.data()), params, key).jaxpr)
 
 
 def _state_bytes(problem: Problem, optimizer: Optimizer) -> int:

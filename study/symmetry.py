@@ -152,7 +152,8 @@ def layer_rescaling(
     starts = _stack([problem.init(keys.init), rescaled.init(keys.init)])
 
     def trained(params):
-        state = train.start(optimizer, learning_rate, params, shadowed=False)
+        kind = problem.state_dtype
+        state = train.start(optimizer, learning_rate, params, shadowed=False, dtype=kind)
         after, _ = train.segment(
             problem,
             optimizer,

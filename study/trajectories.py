@@ -78,7 +78,12 @@ def follow(
 
     Returns:
         The last state, and observations with a leading axis [stop].
+
+    Raises:
+        ValueError: stops that do not ascend, where they are known.
     """
+    if not isinstance(stops, jax.Array) and list(stops) != sorted(stops):
+        raise ValueError(f"stops must ascend: {stops}")
     rule: Any = optimizer
     data = problem.data() if data is None else data
     key = jax.random.key(0) if key is None else key
@@ -94,7 +99,8 @@ def follow(
         return (state, stop), observe(state, stop)
 
     first = jnp.asarray(schedule(zero), problem.dtype)
-    begin = train.start(rule, first, params, shadowed=False)
+    kind = problem.state_dtype
+    begin = train.start(rule, first, params, shadowed=False, dtype=kind)
     places = jnp.asarray(stops, jnp.int32)
     (state, _), seen = jax.lax.scan(reach, (begin, zero), places)
     return state, seen

@@ -206,3 +206,20 @@ def test_an_interrupted_run_keeps_its_cells_and_goes_on():
     again = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert again.returncode == 0, again.stderr
     assert "continuing: " in again.stdout
+
+
+def test_an_interrupt_that_a_library_wrapped_is_an_interrupt(monkeypatch, capsys):
+    def wrapped(*_):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ValueError("while comparing metadata") from error
+
+    monkeypatch.setattr(cli, "execute", wrapped)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(NAME, [])
+    assert stop.value.code == 130
+    assert "the same command continues" in capsys.readouterr().err
+    monkeypatch.setattr(cli, "execute", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(NAME, [])

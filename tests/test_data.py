@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import importlib
 import os
 import struct
 from pathlib import Path
@@ -64,7 +65,13 @@ def test_a_file_is_named_by_its_content(folder):
         files.find("same.txt@000000000000")
 
 
-@pytest.mark.parametrize("name", ["../secret.txt", "a/b.txt", "none.txt"])
+@pytest.mark.parametrize("name", ["book[1].txt", "me@home.txt", "a@b@c.txt"])
+def test_any_file_name_is_found_again(folder, name):
+    (folder / name).write_text("x" * 20_000)
+    assert files.find(name) == files.find(data.pin(folder / name)) == folder / name
+
+
+@pytest.mark.parametrize("name", ["../secret.txt", "a/b.txt", "none.txt", "*.txt", ""])
 def test_files_outside_the_folder_are_not_found(folder, name):
     (folder.parent / "secret.txt").write_text("x" * 20_000)
     with pytest.raises(UserError):
@@ -114,7 +121,6 @@ def test_idx_files_are_read_or_refused(tmp_path):
 
 
 def test_swapped_files_are_not_mnist(folder):
-    data.mnist.cache_clear()
     for name, size in zip(("images-idx3", "labels-idx1"), ((5, 28, 28), (5,)), strict=True):
         (folder / f"t10k-{name}-ubyte").write_bytes(packed(np.zeros(size)))
     with pytest.raises(UserError, match="are not MNIST"):
@@ -124,7 +130,6 @@ def test_swapped_files_are_not_mnist(folder):
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no data folder beside the project")
 def test_real_files_are_read(monkeypatch):
     monkeypatch.setenv(files.VARIABLE, str(SHARED))
-    data.mnist.cache_clear()
     splits = data.mnist()
     assert [part.inputs.shape for part in splits] == [
         (n, 28, 28) for n in (8000, 1000, 1000)
@@ -134,14 +139,13 @@ def test_real_files_are_read(monkeypatch):
     assert len(found.tokens) == 1_115_394
     assert len(found.alphabet) == 65
     assert found.alphabet[0] == " "
-    data.mnist.cache_clear()
 
 
 def test_a_text_file_given_becomes_part_of_the_spec(tmp_path, monkeypatch):
-    monkeypatch.delenv(files.VARIABLE, raising=False)
+    monkeypatch.setenv(files.VARIABLE, "")  # parsing sets it, and leaving takes it back
     book = tmp_path / "book.txt"
     book.write_text("to be or not to be " * 1000)
-    module = arguments.importlib.import_module("experiments.alignment")
+    module = importlib.import_module("experiments.alignment")
     text = ["--problem", "Text(width=8)", "--data", str(book)]
     _, spec, named = arguments.parse(module, text)
     assert named
@@ -153,6 +157,21 @@ def test_a_text_file_given_becomes_part_of_the_spec(tmp_path, monkeypatch):
         arguments.parse(module, ["--data", str(book)])
     with pytest.raises(UserError, match="no such folder"):
         arguments.parse(module, ["--data", str(tmp_path / "none")])
+    with pytest.raises(UserError, match="another text"):
+        arguments.parse(module, ["--problem", "Text(corpus='other.txt')", *text[2:]])
+
+
+def test_a_text_named_in_a_folder_is_part_of_the_spec_by_its_content(folder):
+    module = importlib.import_module("experiments.alignment")
+    named = ["--problem", "Text(width=8, corpus='book.txt')", "--data", str(folder)]
+    specs = []
+    for words in ("to be or not to be ", "to have or not to have "):
+        (folder / "book.txt").write_text(words * 1000)
+        specs.append(arguments.parse(module, named)[1])
+        assert "h" in data.corpus("book.txt").alphabet or "h" not in words
+    assert specs[0] != specs[1]
+    with pytest.raises(UserError, match="its content differs"):
+        specs[0].problem.require()
 
 
 def test_a_missing_file_stops_the_command_before_anything_is_written(

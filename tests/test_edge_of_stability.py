@@ -53,3 +53,8 @@ def test_a_factor_multiplies_the_loss_alone(key):
         params, data = net.init(key), net.data()
         loss, error = net.loss(params, data), net.error(params, data)
         assert float(loss) == pytest.approx(3 * float(error))
+
+
+def test_a_flat_loss_has_the_eigenvalue_zero():
+    flat = curvature.power_iteration(lambda p: jnp.sum(p["w"]), {"w": jnp.ones(3)})
+    assert float(flat) == 0

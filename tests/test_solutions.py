@@ -136,3 +136,9 @@ def test_ridge_and_box_of_the_two_by_two_example():
     np.testing.assert_allclose(solutions.box_minimum(hessian, optimum, 1.0), [1, -0.4])
     found = solutions.ridge(hessian, optimum, 1.0)
     np.testing.assert_allclose(found, [1.58209, -0.43284], atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", solutions.NORMS)
+def test_a_margin_scales_with_its_rows_however_small_they_are(norm):
+    plain, tiny = (solutions.max_margin(s * drawn(0), norm) for s in (1.0, 1e-12))
+    assert tiny.value == pytest.approx(1e-12 * plain.value, rel=1e-6)

@@ -1,5 +1,7 @@
 import dataclasses
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from study import metrics, sweep, train
 from study.errors import UserError
 from study.experiment import Experiment
 from study.optimizers import SGD, Adam, Momentum, SignDescent
+from study.problems import LeNet, Text
 
 GRID = Experiment(
     problem=SMALL_DIGITS,
@@ -171,3 +174,17 @@ def test_cost_counts_parameters_and_state():
     _, cost = sweep.run_cell(GRID, SMALL_DIGITS, Adam())
     assert cost.parameters == 64 * 4 + 4 + 4 * 10 + 10
     assert cost.state_bytes == 4 * (2 * cost.parameters + 1)  # m, v and the count
+
+
+@pytest.mark.parametrize("problem", [LeNet(), Text(windows=64, batch_size=0)], ids=str)
+def test_memory_of_a_run_is_not_underestimated(problem):
+    """What XLA says that a slope and an evaluation need, one run alone."""
+    data, key = problem.data(), jax.random.key(0)
+    params = jax.eval_shape(problem.init, key)
+    for part, run in (
+        ("slope", lambda d, p, k: problem.slope(p, problem.sample(d, k))),
+        ("evaluate", lambda d, p, k: problem.evaluate(d, p)),
+    ):
+        compiled: Any = jax.jit(run).lower(data, params, key).compile()
+        needed = compiled.memory_analysis().temp_size_in_bytes
+        assert sweep._between(problem, part) >= needed

@@ -5,7 +5,7 @@ any text file; `files` finds files in the data folder and reads them with suspic
 Imports no jax.
 """
 
-from study.data.files import pin, use
+from study.data.files import find, pin, split, use
 from study.data.images import Split, Splits, digits, mnist, require_mnist
 from study.data.text import SYNTHETIC, Corpus, corpus, require_corpus, words
 
@@ -16,10 +16,12 @@ __all__ = [
     "Splits",
     "corpus",
     "digits",
+    "find",
     "mnist",
     "pin",
     "require_corpus",
     "require_mnist",
+    "split",
     "use",
     "words",
 ]

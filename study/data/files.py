@@ -7,6 +7,7 @@ file and, where the file was given by hand, the first digits of its SHA-256, nev
 
 from __future__ import annotations
 
+import glob
 import gzip
 import hashlib
 import os
@@ -35,20 +36,27 @@ def pin(file: Path) -> str:
     return f"{file.name}@{hashlib.sha256(file.read_bytes()).hexdigest()[:DIGITS]}"
 
 
+def split(name: str) -> tuple[str, str]:
+    """The file's own name, and the digits of its content if the name has them."""
+    own, _, digits = name.rpartition("@")
+    pinned = len(digits) == DIGITS and set(digits) <= set("0123456789abcdef")
+    return (own, digits) if own and pinned else (name, "")
+
+
 def find(name: str) -> Path:
     """The file of this name in the data folder or its subfolders.
 
     Raises:
         UserError: no folder is named, or it has no such file, or one of other content.
     """
-    name, _, digits = name.partition("@")
+    name, digits = split(name)
     folder = os.environ.get(VARIABLE)
     remedy = f"put it in a folder and name that with --data or {VARIABLE}"
     if not folder:
         raise UserError(f"the file {name} is needed: {remedy}")
-    if Path(name).name != name:
+    if not name or Path(name).name != name:
         raise UserError(f"{name!r} is no file name: {remedy}")
-    found = sorted(path for path in Path(folder).rglob(name) if path.is_file())
+    found = sorted(path for path in Path(folder).rglob(glob.escape(name)) if path.is_file())
     if not found:
         raise UserError(f"{folder} has no file {name}: {remedy}")
     for path in found:

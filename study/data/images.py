@@ -57,7 +57,6 @@ MNIST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 """The files of MNIST's 10,000 test images."""
 
 
-@functools.cache
 def mnist() -> Splits:
     """MNIST's 10,000 test images, 28 x 28 pixels in [0, 1], from files of the user's.
 
@@ -67,7 +66,12 @@ def mnist() -> Splits:
     Raises:
         UserError: a file is missing or is not what its name says.
     """
-    pixels, labels = (files.idx(_file(n), d) for n, d in zip(MNIST, (3, 1), strict=True))
+    return _mnist(*map(_file, MNIST))
+
+
+@functools.lru_cache(maxsize=1)
+def _mnist(images: Path, classes_of: Path) -> Splits:
+    pixels, labels = files.idx(images, 3), files.idx(classes_of, 1)
     if pixels.shape != (10_000, 28, 28) or labels.shape != (10_000,) or labels.max() > 9:
         raise UserError(f"{MNIST[0]} and {MNIST[1]} are not MNIST's 10,000 test images")
     order = np.random.default_rng(0).permutation(10_000)

@@ -32,10 +32,13 @@ class Corpus(NamedTuple):
     alphabet: tuple[str, ...]
 
 
-@functools.lru_cache(maxsize=4)
 def corpus(name: str) -> Corpus:
     """The characters of a text: SYNTHETIC, or a file of this name in the data folder."""
-    text = _text(name)
+    return _corpus(_text(name))
+
+
+@functools.lru_cache(maxsize=4)
+def _corpus(text: str) -> Corpus:
     counts = Counter(text).most_common()
     alphabet = tuple(character for character, _ in counts[:ALPHABET])
     numbers = {character: i for i, character in enumerate(alphabet)}
@@ -75,14 +78,14 @@ def _text(name: str) -> str:
 
 
 @functools.cache
-def synthetic(seed: int = 0) -> str:
+def synthetic() -> str:
     """A language with Zipf's law and memory: about 230,000 characters, the same always.
 
     Word k of 2,000 is drawn with probability proportional to 1 / k; with probability 0.6
     the next word is one of eight favourites of the word before, themselves drawn by Zipf's
     law and weighted likewise. Frequent words are short. Sentences have 9 words on average.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     spelling = _spelling(random)
     law = 1 / np.arange(1, WORDS + 1)
     law /= law.sum()

@@ -133,7 +133,8 @@ class Problem(Spec, abc.ABC):
     def parts(self, batch: Batch) -> Batch | None:
         """The batch in equal parts [part, ...], whose gradients are taken in turn.
 
-        So that memory stays flat whatever the batch is; None: the whole at once.
+        So that the memory of a gradient stays flat whatever the batch is; None: the whole
+        at once. Rules that ask for the loss itself or for single examples see the whole.
         """
         del batch
 
@@ -156,6 +157,23 @@ class Problem(Spec, abc.ABC):
         for field, bound in bounds.items():
             if not getattr(self, field) >= bound:
                 self.refuse(field, f"at least {bound}")
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeData(Problem, abc.ABC):
+    """A problem without noise: every batch is all of its data, the loss the objective."""
+
+    selects = "objective"
+    reports = "objective"
+
+    def sample(self, data: Data, key: Key) -> Batch:
+        """All of the data."""
+        del key
+        return data
+
+    def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
+        """The loss, as `objective`."""
+        return {"objective": self.loss(params, data)}
 
 
 PROBLEMS: Catalogue[Any] = Catalogue("problem")

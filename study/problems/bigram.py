@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from study.problems.base import PROBLEMS, Problem
+from study.problems.base import PROBLEMS, WholeData
 
 if TYPE_CHECKING:
     from study.types import Array, Batch, Data, Key, Params
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @PROBLEMS.register
 @dataclasses.dataclass(frozen=True)
-class Bigrams(Problem):
+class Bigrams(WholeData):
     """f(W) = sum_k pi_k |W_k - p_k|^2 / 2 from W = 0: one-hot words, square loss.
 
     Kunstner & Bach (2025), arXiv:2505.19227. Row k of W predicts what follows word k, whose
@@ -25,8 +25,6 @@ class Bigrams(Problem):
     """
 
     label = "Bigrams"
-    selects = "objective"
-    reports = "objective"
 
     words: int = 50
     """Size of the vocabulary."""
@@ -81,18 +79,9 @@ class Bigrams(Problem):
         del key
         return {"W": jnp.zeros((self.words, self.words), self.dtype)}
 
-    def sample(self, data: Data, key: Key) -> Batch:
-        """All of the data."""
-        del key
-        return data
-
     def loss(self, params: Params, batch: Batch) -> Array:
         """The objective, without the part that no W can change."""
         import jax.numpy as jnp
 
         pi, successors = batch
         return jnp.sum(pi * jnp.square(params["W"] - successors).sum(1)) / 2
-
-    def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
-        """The objective."""
-        return {"objective": self.loss(params, data)}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from study.problems.base import PROBLEMS, Problem
+from study.problems.base import PROBLEMS, WholeData
 
 if TYPE_CHECKING:
     from study.types import Array, Batch, Data, Key, Params
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @PROBLEMS.register
 @dataclasses.dataclass(frozen=True)
-class BlockQuadratic(Problem):
+class BlockQuadratic(WholeData):
     """f(x) = sum of x_b^T H_b x_b / 2 over three blocks, each in a basis of its own.
 
     Zhang et al. (2024), arXiv:2402.16788, as restated by Orvieto & Gower (2025),
@@ -25,8 +25,6 @@ class BlockQuadratic(Problem):
     """
 
     label = "Block quadratic"
-    selects = "objective"
-    reports = "objective"
 
     heterogeneous: bool = True
     """Whether blocks differ from each other."""
@@ -62,11 +60,6 @@ class BlockQuadratic(Problem):
         x = jax.random.normal(key, (3, 3), self.dtype)
         return {str(block): x[block] for block in range(3)}
 
-    def sample(self, data: Data, key: Key) -> Batch:
-        """H_b: there is no noise."""
-        del key
-        return data
-
     def loss(self, params: Params, batch: Batch) -> Array:
         """The objective."""
         import jax.numpy as jnp
@@ -74,7 +67,3 @@ class BlockQuadratic(Problem):
         x = jnp.stack([params[str(block)] for block in range(3)])
         bent = jnp.einsum("bij,bj->bi", batch, x, precision="highest")
         return jnp.sum(x * bent) / 2
-
-    def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
-        """The objective."""
-        return {"objective": self.loss(params, data)}

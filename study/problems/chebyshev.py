@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from study.problems.base import PROBLEMS, Problem
+from study.problems.base import PROBLEMS, WholeData
 
 if TYPE_CHECKING:
     from study.networks import Network
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @PROBLEMS.register
 @dataclasses.dataclass(frozen=True)
-class ChebyshevFit(Problem):
+class ChebyshevFit(WholeData):
     """factor mean (f(x) - T_k(x))^2 on points evenly spaced in [-1, 1], all at once.
 
     Cohen et al. (2021), arXiv:2103.00065, with their synthetic data (`src/synthetic.py` of
@@ -25,8 +25,6 @@ class ChebyshevFit(Problem):
     """
 
     label = "Chebyshev fit"
-    selects = "objective"
-    reports = "objective"
 
     degree: int = 4
     """K."""
@@ -54,11 +52,6 @@ class ChebyshevFit(Problem):
     def init(self, key: Key) -> Params:
         """Of the network."""
         return self._network().init(key)
-
-    def sample(self, data: Data, key: Key) -> Batch:
-        """All of the data."""
-        del key
-        return data
 
     def loss(self, params: Params, batch: Batch) -> Array:
         """The factor times the mean squared error."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from study import solutions
-from study.problems.base import PROBLEMS, Problem
+from study.errors import UserError
+from study.problems.base import PROBLEMS, WholeData
 
 if TYPE_CHECKING:
     from study.types import Array, Batch, Data, Key, Params
@@ -53,11 +54,8 @@ BALLS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class ShiftedQuadratic(Problem, abc.ABC):
+class ShiftedQuadratic(WholeData, abc.ABC):
     """f(x) = <x - x*, H (x - x*)> / 2 + l2 |x|^2 / 2 from x = 0, without noise."""
-
-    selects = "objective"
-    reports = "objective"
 
     l2: float = dataclasses.field(default=0.0, kw_only=True)
     """Coupled decay: half of it times |x|^2 is part of the loss."""
@@ -82,16 +80,19 @@ class ShiftedQuadratic(Problem, abc.ABC):
     def within(self, ball: str, radius: float) -> np.ndarray:
         """Where f without l2 is least in one of BALLS, like x*, float64.
 
-        By projected gradient steps to rounding: H is well conditioned.
+        By projected gradient steps to rounding.
+
+        Raises:
+            UserError: 100,000 of them are not enough, for H is badly conditioned.
         """
         hessian, optimum = self.curvature(), self.target()
         step, x = 1 / np.linalg.eigvalsh(hessian)[-1], np.zeros_like(optimum)
         for _ in range(100_000):
             after = BALLS[ball](x - step * hessian @ (x - optimum), radius)
-            if np.abs(after - x).max() < 1e-15:
-                break
+            if np.abs(after - x).max() <= 1e-15 * max(1.0, np.abs(after).max()):
+                return after
             x = after
-        return x
+        raise UserError(f"{self}: its minimum in the {ball} is not found in 100,000 steps")
 
     def data(self) -> Data:
         """{hessian [row, row], optimum [row] or [row, column]}."""
@@ -110,11 +111,6 @@ class ShiftedQuadratic(Problem, abc.ABC):
         del key
         return {"x": jnp.zeros(self.target().shape, self.dtype)}
 
-    def sample(self, data: Data, key: Key) -> Batch:
-        """H and x*: there is no noise."""
-        del key
-        return data
-
     def loss(self, params: Params, batch: Batch) -> Array:
         """f(x)."""
         import jax.numpy as jnp
@@ -124,10 +120,6 @@ class ShiftedQuadratic(Problem, abc.ABC):
         bent = jnp.matmul(batch["hessian"], away, precision="highest")
         half = lambda factor: jnp.asarray(factor / 2, x.dtype)  # noqa: E731
         return half(1.0) * jnp.sum(away * bent) + half(self.l2) * jnp.sum(x * x)
-
-    def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
-        """f, as `objective`."""
-        return {"objective": self.loss(params, data)}
 
 
 @PROBLEMS.register

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from study.problems.base import PROBLEMS, Problem
+from study.problems.base import PROBLEMS, Problem, WholeData
 
 if TYPE_CHECKING:
     from study.types import Array, Batch, Data, Key, Params
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @PROBLEMS.register
 @dataclasses.dataclass(frozen=True)
-class LogisticRegression(Problem):
+class LogisticRegression(WholeData):
     """factor mean ln(1 + exp(-y x.w)) + l2 |w|^2 / 2 from w = 0, labels y of +1 and -1.
 
     Rows x are normal, columns then multiplied by exp(spread z), z normal. Labels are coins,
@@ -24,8 +24,6 @@ class LogisticRegression(Problem):
     """
 
     label = "Logistic regression"
-    selects = "objective"
-    reports = "objective"
 
     samples: int = 100
     """Number of x."""
@@ -72,11 +70,6 @@ class LogisticRegression(Problem):
         del key
         return {"w": jnp.zeros(self.inputs, self.dtype)}
 
-    def sample(self, data: Data, key: Key) -> Batch:
-        """All of the data."""
-        del key
-        return data
-
     def loss(self, params: Params, batch: Batch) -> Array:
         """The objective."""
         import jax
@@ -87,14 +80,10 @@ class LogisticRegression(Problem):
         kind = lambda x: jnp.asarray(x, w.dtype)  # noqa: E731
         return kind(self.factor) * losses.mean() + kind(self.l2 / 2) * jnp.sum(w * w)
 
-    def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
-        """The objective."""
-        return {"objective": self.loss(params, data)}
-
 
 @PROBLEMS.register
 @dataclasses.dataclass(frozen=True)
-class HeavyTailed(Problem):
+class HeavyTailed(WholeData):
     """Softmax regression in which classes are the rarer the more there are; from 0.
 
     Kunstner et al. (2024), arXiv:2402.19449: group i of m has 2^i classes of 2^(m - i)
@@ -104,8 +93,6 @@ class HeavyTailed(Problem):
     """
 
     label = "Heavy-tailed softmax"
-    selects = "objective"
-    reports = "objective"
 
     groups: int = 7
     """M."""
@@ -127,10 +114,6 @@ class HeavyTailed(Problem):
         """(m + 1) 2^m."""
         return (self.groups + 1) * 2**self.groups
 
-    def group_of_samples(self) -> np.ndarray:
-        """The group of each sample [sample], ascending: class frequencies fall."""
-        return np.repeat(np.arange(self.groups), 2**self.groups)
-
     def class_of_samples(self) -> np.ndarray:
         """The class of each sample [sample]."""
         counts = [np.full(2**i, 2 ** (self.groups - i)) for i in range(self.groups)]
@@ -149,11 +132,6 @@ class HeavyTailed(Problem):
 
         del key
         return {"kernel": jnp.zeros((self.inputs, self.classes), self.dtype)}
-
-    def sample(self, data: Data, key: Key) -> Batch:
-        """All of the data."""
-        del key
-        return data
 
     def losses(self, params: Params, batch: Batch) -> Array:
         """Cross-entropy of each sample [sample], nats."""

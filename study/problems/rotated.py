@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from study.problems.base import PROBLEMS, Problem
+from study.problems.base import PROBLEMS, WholeData
 from study.problems.quadratic import NoisyQuadratic
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def turned_plane(condition: float, degrees: float) -> float:
 
 @PROBLEMS.register
 @dataclasses.dataclass(frozen=True)
-class RotatedQuadratic(Problem):
+class RotatedQuadratic(WholeData):
     """f(x) = x^T H x / 2 with H = R diag(lambda) R^T, from x_0 = R z, without noise.
 
     Eigenvalues are log-spaced from 1 down to 1 / condition, z is standard normal. The start
@@ -38,8 +38,6 @@ class RotatedQuadratic(Problem):
     """
 
     label = "Rotated quadratic"
-    selects = "objective"
-    reports = "objective"
 
     dim: int = 50
     """Number of elements."""
@@ -107,18 +105,9 @@ class RotatedQuadratic(Problem):
         basis = jnp.asarray(self.basis(), self.dtype)
         return {"x": jnp.matmul(basis, z, precision="highest")}
 
-    def sample(self, data: Data, key: Key) -> Batch:
-        """H."""
-        del key
-        return data
-
     def loss(self, params: Params, batch: Batch) -> Array:
         """x^T H x / 2."""
         import jax.numpy as jnp
 
         x = params["x"]
         return jnp.matmul(x, jnp.matmul(batch, x, precision="highest")) / 2
-
-    def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
-        """The loss, at least 0 with optimum 0, as `objective`."""
-        return {"objective": self.loss(params, data)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
-from study.problems.base import PROBLEMS, Problem
+from study.problems.base import PROBLEMS, Problem, WholeData
 
 if TYPE_CHECKING:
     from study.types import Array, Batch, Data, Key, Params
@@ -150,7 +150,7 @@ class RandomLayer(Problem):
 
 @PROBLEMS.register
 @dataclasses.dataclass(frozen=True)
-class ReluRegression(Problem):
+class ReluRegression(WholeData):
     """(f(x) - y)^2 / 2 for f(x) = relu(x A) B without biases, on all samples at once.
 
     `balance` multiplies A and divides B: the same function of x, other parameters. Data
@@ -158,8 +158,6 @@ class ReluRegression(Problem):
     """
 
     label = "ReLU regression"
-    selects = "objective"
-    reports = "objective"
 
     inputs: int = 10
     """Elements of x."""
@@ -202,11 +200,6 @@ class ReluRegression(Problem):
             "second": (b * ((1 / self.width) ** 0.5 / self.balance)).astype(b.dtype),
         }
 
-    def sample(self, data: Data, key: Key) -> Batch:
-        """All of the data."""
-        del key
-        return data
-
     def outputs(self, params: Params, x: Array) -> Array:
         """F(x) [sample]."""
         import jax
@@ -219,10 +212,6 @@ class ReluRegression(Problem):
 
         x, y = batch
         return jnp.mean(jnp.square(self.outputs(params, x) - y)) / 2
-
-    def evaluate(self, data: Data, params: Params) -> dict[str, Array]:
-        """The objective on all samples."""
-        return {"objective": self.loss(params, data)}
 
 
 @PROBLEMS.register
