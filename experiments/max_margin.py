@@ -520,7 +520,7 @@ def _near(
     """A median over seeds within reach of a value."""
     low, high = value - reach, value + reach
     measure = lambda results: statistics.bootstrap(found(results))  # noqa: E731
-    text = f"{what}: {low:.4g} to {high:.4g}"
+    text = f"{what}: {low:.6g} to {high:.6g}"
     return Prediction(text, f"{source}; {ADDED}", measure, low, high, value)
 
 
