@@ -112,8 +112,20 @@ def test_sgd_is_gradient_descent_in_numpy():
         w -= 0.1 * 2 / len(y) * x.T @ (x @ w - y)
     spec = dataclasses.replace(SPEC, steps=30)
     with devices.precision("float64"):
-        found = marginal_value._ends(spec, [draw], optimizers.SGD(), [np.zeros(1, int)])
-    np.testing.assert_allclose(found[0], w, atol=1e-13)
+        found = marginal_value._paths(
+            spec, [draw], optimizers.SGD(), (10, 30), [np.zeros(1, int)]
+        )
+    np.testing.assert_allclose(found[0, -1], w, atol=1e-13)
+
+
+def test_the_lowest_test_loss_is_that_of_the_best_multiple_of_the_sign():
+    """On multiples of sign(X^T y) an unseen x.w is 3 or 1 of them, by its label."""
+    draw = SPEC.draws()[0]
+    _, labels, seen, _, sign, _ = marginal_value.geometry(draw)
+    sizes, share = np.linspace(0, 1, 1001), (labels[~seen] < 0).mean()
+    losses = (1 - share) * (3 * sizes - 1) ** 2 + share * (sizes + 1) ** 2
+    found = marginal_value._lowest(draw, sizes[:, None] * sign)
+    assert found == pytest.approx(losses.min(), rel=1e-12)
 
 
 def test_least_length_is_that_of_the_gram_matrix():
