@@ -35,7 +35,7 @@ def prepare(platform: str | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", cores())
     if platform is None:
         return
-    before = jax.config.jax_platforms
+    before = getattr(jax.config, "jax_platforms")  # noqa: B009 (pyright does not know it)
     jax.config.update("jax_platforms", "cuda" if platform == "gpu" else platform)
     try:
         found = jax.devices()[0].platform
