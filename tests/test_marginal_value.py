@@ -126,6 +126,7 @@ def test_the_lowest_test_loss_is_that_of_the_best_multiple_of_the_sign():
     losses = (1 - share) * (3 * sizes - 1) ** 2 + share * (sizes + 1) ** 2
     found = marginal_value._lowest(draw, sizes[:, None] * sign)
     assert found == pytest.approx(losses.min(), rel=1e-12)
+    assert found == pytest.approx(marginal_value.lowest_on_sign(share), abs=1e-5)
 
 
 def test_least_length_is_that_of_the_gram_matrix():
