@@ -20,8 +20,9 @@ Cost.       Forty seconds on two CPU cores.
 
 Wilson et al. (2017), arXiv:1705.08292, section 3: the construction and the lemma, from a
 third party's walk-through; the generator, and that sign descent's test loss stays above
-0.7, as read in the code of Karimireddy et al. (2019), arXiv:1901.09847. The construction alone is reproduced: Choi et al. (2019),
-arXiv:1910.05446, dispute the paper's claims on networks (from the abstract).
+0.7, as read in the code of Karimireddy et al. (2019), arXiv:1901.09847. The construction
+alone is reproduced: Choi et al. (2019), arXiv:1910.05446, dispute the paper's claims on
+networks (from the abstract).
 """
 
 from __future__ import annotations
