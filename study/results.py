@@ -159,7 +159,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def commit() -> dict[str, Any]:
-    """The commit of the code, and whether the tree differs from it."""
+    """The commit of the code, and whether the tree differs from it, results aside."""
 
     def git(*words: str) -> str:
         here = Path(__file__).parent
@@ -167,7 +167,8 @@ def commit() -> dict[str, Any]:
         return run.stdout.strip() if run.returncode == 0 else ""
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "-s"))}
+        changed = git("status", "-s", "--", ":/", ":(top,exclude)results")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
     except OSError:
         return {"commit": "", "dirty": False}
 

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -135,3 +136,22 @@ def test_the_summary_has_a_row_for_every_cell(folder):
     assert rows[0]["angle_degrees_late"] < 1e-3
     assert rows[1]["state_bytes"] == 4 * 9
     assert rows[0]["objective_low"] <= rows[0]["objective"] <= rows[0]["objective_high"]
+
+
+def test_what_a_run_publishes_does_not_make_the_code_dirty(tmp_path, monkeypatch):
+    def git(*words):
+        identity = ["-c", "user.name=x", "-c", "user.email=x@y"]
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True)
+
+    (tmp_path / "study").mkdir()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "study" / "results.py").write_text("")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "start")
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "study" / "results.py"))
+    assert len(results.commit()["commit"]) == 40
+    (tmp_path / "results" / "new.json").write_text("{}")
+    assert not results.commit()["dirty"]
+    (tmp_path / "study" / "results.py").write_text("changed")
+    assert results.commit()["dirty"]
