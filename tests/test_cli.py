@@ -194,6 +194,8 @@ def test_an_interrupted_run_keeps_its_cells_and_goes_on():
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        # A shell's background jobs ignore the signal, and would hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert run.stdout is not None
     first = run.stdout.readline()
