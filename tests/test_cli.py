@@ -188,15 +188,17 @@ def test_help_is_generated_and_quick():
 def test_an_interrupted_run_keeps_its_cells_and_goes_on():
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", NAME, *TINY, "--optimizers", "SGD", "Momentum"]
+    # A shell's background jobs ignore the signal, and would hand that on; a
+    # handler is not handed on, so the new process begins with the default.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     run = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        # A shell's background jobs ignore the signal, and would hand that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+    signal.signal(signal.SIGINT, before)
     assert run.stdout is not None
     first = run.stdout.readline()
     run.send_signal(signal.SIGINT)
