@@ -568,7 +568,10 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
                 if np.isfinite(away).all():
                     row = {"problem": where, "optimizer": rule, "how": how, "decay": decay}
                     named = dict(zip(SOLUTIONS, map(float, away), strict=True))
-                    yield row | named | {"nearest": SOLUTIONS[int(np.argmin(away))]}
+                    # Where several solutions coincide, rounding would choose one of them.
+                    near = away <= away.min() + 1e-6 * (1 + away.min())
+                    nearest = ", ".join(itertools.compress(SOLUTIONS, near))
+                    yield row | named | {"nearest": nearest}
 
 
 # Figure -----------------------------------------------------------------------------------
