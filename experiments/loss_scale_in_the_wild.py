@@ -1,0 +1,659 @@
+"""Two accidents of scale: minus the probability as loss, pixels in 0..255. Who notices?
+
+Question.   A newcomer trains on minus the predicted probability of the label, or leaves
+            pixels in 0..255. Both change the scale of gradients. Is it one factor, which
+            another learning rate takes back, or one for each sample or leaf? Who sees it?
+Prediction. A factor on the loss: gradient descent alone sees it, and its rate undoes it.
+            Minus the probability is a tenth at the start and another direction: each sample
+            is weighted by its own p. Pixels times 255 with the first kernel divided by 255
+            start as the same function, in which that kernel's step is 65,025 times as long
+            for gradient descent, 255 times for signs and Adam, as long as before for LARS
+            and LAMB: no one rate undoes the first two.
+Varied.     Scientific: rule, condition; controls: constant factors, weights p over their
+            mean, standardised pixels. Nuisance: learning rate, by validation cross-entropy
+            on three seeds of its own, in the plain condition (nothing re-tuned) and in
+            each. Everywhere test cross-entropy and accuracy judge; eight seeds, 200 steps.
+Cost.       A minute and a half on two CPU cores.
+
+    python -m experiments.loss_scale_in_the_wild             run, store, judge, draw
+    python -m experiments.loss_scale_in_the_wild --draw      draw stored records again
+
+The gradient of -p is that of cross-entropy times p (Zhang & Sabuncu 2018, arXiv:1805.07836;
+Ghosh et al. 2017, AAAI: mean absolute error; both recalled). Scaled inputs: LeCun et al.
+1998, Efficient BackProp (recalled). Rates are powers of 4, 256 = 4^4 a factor among them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from study import cli, optimizers, statistics
+from study.claims import Prediction
+from study.experiment import Comparison
+from study.optimizers import Optimizer
+from study.problems import Digits, Problem
+from study.statistics import Estimate
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+    from study.reporting import Results
+    from study.sweep import Cost
+
+
+class Condition(NamedTuple):
+    """One way to train.
+
+    Attributes:
+        title: in the figure.
+        factor: on the loss.
+        weights: 0 cross-entropy, 1 minus the probability, 2 cross-entropy with each sample
+            weighted by its probability over the batch's mean.
+        pixels: factor on pixels in [0, 1].
+        kernel: what the first initial kernel is divided by.
+        standardised: pixels less their mean, over their standard deviation.
+    """
+
+    title: str
+    factor: float = 1.0
+    weights: int = 0
+    pixels: float = 1.0
+    kernel: float = 1.0
+    standardised: bool = False
+
+    @property
+    def same_start(self) -> bool:
+        """The untrained network is the plain one's function of the image."""
+        return self.pixels == self.kernel and not self.standardised
+
+
+CONDITIONS = {
+    "plain": Condition("plain"),
+    "loss x 256": Condition(r"loss $\times$ 256", factor=256.0),
+    "loss / 10": Condition("loss / 10", factor=0.1),
+    "minus p": Condition("loss $-p$", weights=1),
+    "p weights": Condition("weights p / mean p", weights=2),
+    "same function": Condition("0..255, same start", pixels=255.0, kernel=255.0),
+    "255": Condition("0..255", pixels=255.0),
+    "255, minus p": Condition("0..255 and $-p$", weights=1, pixels=255.0),
+    "standardised": Condition("standardised", standardised=True),
+}
+Values = Callable[["Results", str, str, str], np.ndarray]
+"""From results, rule, condition and tuning to values [seed]."""
+TUNINGS = ("plain", "own")
+"""The rate selected in the plain condition, or in the condition itself."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossScaleInTheWild(Comparison):
+    """Every rule under every condition."""
+
+    conditions: tuple[str, ...] = tuple(CONDITIONS)
+    """Names in CONDITIONS; the first is the plain one."""
+    learning_rates: tuple[float, ...] = tuple(4.0**k for k in range(-12, 5))
+    """The grid, the same for every rule and condition."""
+    steps: int = 200
+    """Updates."""
+    seeds: int = 8
+    """Reported."""
+    selection_seeds: int = 3
+    """Further seeds, only to select the rate."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        self.refuse_repeated("conditions", "learning_rates")
+        if self.conditions[0] != "plain" or set(self.conditions) - set(CONDITIONS):
+            self.refuse("conditions", f"of {', '.join(CONDITIONS)}, plain first")
+        for name in ("steps", "seeds", "selection_seeds"):
+            if getattr(self, name) < 1:
+                self.refuse(name, "at least 1")
+
+
+DEFAULT = LossScaleInTheWild(
+    problem=Digits(),
+    optimizers=(
+        optimizers.SGD(),
+        optimizers.Momentum(),
+        optimizers.NormalisedGD(),
+        optimizers.NormalisedByLeaf(),
+        optimizers.SignDescent(),
+        optimizers.Adagrad(),
+        optimizers.Adam(),
+        optimizers.LAMB(),
+        optimizers.LARS(),
+    ),
+)
+PRESETS = {
+    "smoke": dataclasses.replace(
+        DEFAULT,
+        problem=Digits(width=4, depth=1, batch_size=4),
+        optimizers=(optimizers.SGD(),),
+        conditions=("plain", "minus p", "same function"),
+        learning_rates=(4.0**-8, 0.25),
+        steps=2,
+        seeds=2,
+        selection_seeds=1,
+    ),
+    "default": DEFAULT,
+    "paper": dataclasses.replace(
+        DEFAULT,
+        learning_rates=tuple(2.0**k for k in range(-26, 11)),
+        steps=2_000,
+        seeds=20,
+        selection_seeds=5,
+    ),
+}
+KEPT = (
+    "objective", "test_loss", "test_accuracy", "rate", "at_edge",
+    "length", "cosine", "whole_length", "whole_cosine", "start_loss",
+)  # fmt: skip
+
+
+class Changed(NamedTuple):
+    """A problem of images whose loss and pixels are changed; every number may be traced.
+
+    Attributes:
+        problem: a `Classification`.
+        factor: on the loss.
+        weights: as in `Condition`.
+        pixels: factor on pixels.
+        shift: taken from pixels before.
+    """
+
+    problem: Any
+    factor: Any
+    weights: Any
+    pixels: Any
+    shift: Any
+
+    def images(self, batch: Any) -> Any:
+        """The batch with its pixels changed."""
+        images, labels = batch
+        return self.pixels * (images - self.shift), labels
+
+    def batch(self, data: Any, key: Any, t: Any) -> Any:
+        """The problem's, changed."""
+        return self.images(self.problem.batch(data, key, t))
+
+    def examples(self, batch: Any) -> Any:
+        """The problem's."""
+        return self.problem.examples(batch)
+
+    def loss(self, params: Any, batch: Any) -> Any:
+        """What is trained on [], of a batch from `batch`."""
+        import jax
+        import jax.numpy as jnp
+
+        images, labels = batch
+        logits = self.problem.network().apply(params, images)
+        logs = jax.nn.log_softmax(logits)
+        log_p = jnp.take_along_axis(logs, labels[:, None], axis=-1)[:, 0]
+        # Probabilities over their mean, finite where all of them underflow.
+        weights = jax.lax.stop_gradient(jax.nn.softmax(log_p))
+        kinds = jnp.stack([-log_p.mean(), -jnp.exp(log_p).mean(), -(weights @ log_p)])
+        return self.factor * kinds[self.weights]
+
+    def slope(self, params: Any, batch: Any) -> Any:
+        """Loss and gradient."""
+        import jax
+
+        return jax.value_and_grad(self.loss)(params, batch)
+
+    def evaluate(self, data: Any, params: Any) -> Any:
+        """Cross-entropy and accuracy, whatever was trained on."""
+        data = {name: self.images(split) for name, split in data.items()}
+        return self.problem.evaluate(data, params)
+
+    @property
+    def dtype(self) -> str:
+        """The problem's."""
+        return self.problem.dtype
+
+    @property
+    def state_dtype(self) -> str | None:
+        """The problem's."""
+        return self.problem.state_dtype
+
+
+def table(problem: Problem, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The numbers [condition] of these conditions, in the problem's dtype."""
+    train = np.asarray(problem.data()["train"][0])
+    rows = [CONDITIONS[name] for name in names]
+    std = np.array([row.standardised for row in rows])
+    found = {
+        "factor": np.array([row.factor for row in rows]),
+        "pixels": np.where(std, 1 / train.std(), [row.pixels for row in rows]),
+        "shift": np.where(std, train.mean(), 0.0),
+        "kernel": np.array([row.kernel for row in rows]),
+    }
+    found = {name: values.astype(problem.dtype) for name, values in found.items()}
+    return found | {"weights": np.array([row.weights for row in rows], np.int32)}
+
+
+def with_first_kernel(tree: Any, factor: Any) -> Any:
+    """A tree of params or an update, its first layer's kernel times a factor []."""
+    layers = dict(tree["layers"])
+    layers[0] = layers[0] | {"kernel": factor * layers[0]["kernel"]}
+    return tree | {"layers": layers}
+
+
+def run_cell(
+    experiment: LossScaleInTheWild,
+    problem: Problem,
+    optimizer: Optimizer,
+    progress: Callable[[float], None] = lambda share: None,
+) -> tuple[xr.Dataset, Cost]:
+    """`validation` [condition, learning_rate, chosen], the loss that selects, and reports.
+
+    `test_loss` and `test_accuracy` [condition, tuning, seed]; `rate` and `at_edge`
+    [condition, tuning]; of the first step, see `_first_steps`.
+    """
+    import xarray as xr
+
+    from study import devices, sweep, trees
+
+    begun = time.perf_counter()
+    seeds, extra = experiment.seeds, experiment.selection_seeds
+    rates = np.asarray(experiment.learning_rates)
+    conditions = np.arange(len(experiment.conditions))
+    with devices.precision(problem.dtype):
+        starts = sweep.starts(problem, tuple(range(seeds + extra)))
+        shared = (problem.data(), starts, table(problem, experiment.conditions))
+        train = _trainer(problem, optimizer, experiment.steps)
+        grid = (conditions, rates, np.arange(seeds, seeds + extra))
+        reports = len(conditions) * len(TUNINGS) * seeds
+        found = _map(train, shared, np.meshgrid(*grid, indexing="ij"), reports)
+        progress(0.7)
+        validation = found["validation_loss"]
+        chosen = [statistics.select(losses) for losses in validation]
+        own = np.array([c.place for c in chosen])
+        places = np.stack([np.full_like(own, own[0]), own], axis=1)
+        edges = np.array([c.at_edge for c in chosen], float)
+        condition, tuning, seed = np.meshgrid(
+            conditions, [0, 1], np.arange(seeds), indexing="ij"
+        )
+        rate = rates[places][condition, tuning]
+        found = _map(train, shared, (condition, rate, seed), reports)
+        names = ("condition", "tuning", "seed")
+        variables = {
+            "validation": (("condition", "learning_rate", "chosen"), validation),
+            "test_loss": (names, found["test_loss"]),
+            "test_accuracy": (names, found["test_accuracy"]),
+            "rate": (names[:2], rates[places]),
+            "at_edge": ("condition", edges),
+            **_first_steps(experiment, problem, optimizer, shared),
+        }
+        coordinates = {
+            "condition": list(experiment.conditions),
+            "learning_rate": list(experiment.learning_rates),
+            "tuning": list(TUNINGS),
+            "leaf": list(trees.names(starts[0])),
+        }
+        dataset = xr.Dataset(variables, coordinates)
+        runs = validation.size + reports
+        return sweep.finish(dataset, problem, optimizer, begun, runs)
+
+
+def _trainer(problem: Problem, optimizer: Optimizer, steps: int) -> Any:
+    """(data, starts, table, condition, rate, seed) -> evaluations at the end."""
+    import jax
+
+    from study import trajectories
+
+    def run(data: Any, starts: Any, rows: Any, condition: Any, rate: Any, seed: Any) -> Any:
+        changed, params, key = begin(problem, starts, rows, condition, seed)
+        _, found = trajectories.follow(
+            changed,
+            optimizer,
+            lambda t: rate,
+            (steps,),
+            lambda state, t: changed.evaluate(data, state.params),
+            params=params,
+            key=key,
+            data=data,
+        )
+        return jax.tree.map(lambda leaf: leaf[0], found)
+
+    return run
+
+
+def begin(problem: Problem, starts: Any, rows: Any, condition: Any, seed: Any) -> Any:
+    """(changed problem, params, key of the batches) of a condition and a seed."""
+    import jax
+
+    row = {name: values[condition] for name, values in rows.items()}
+    params, key = jax.tree.map(lambda leaf: leaf[seed], starts)
+    params = with_first_kernel(params, 1 / row.pop("kernel"))
+    changed: Any = Changed(problem, **row)
+    return changed, params, key
+
+
+def _map(train: Any, shared: Any, axes: Sequence[np.ndarray], width: int) -> Any:
+    """`devices.map_runs` in chunks of one width, at least this, so that it compiles once.
+
+    Args:
+        train: from `_trainer`.
+        shared: its first arguments.
+        axes: condition, rate and seed, arrays of one shape.
+        width: runs that are reported.
+
+    Returns:
+        Evaluations [...], of that shape.
+    """
+    from study import devices
+
+    data, _, rows = shared
+    del data
+    kinds = (np.int32, rows["factor"].dtype, np.int32)
+    flat = [axis.ravel().astype(kind) for axis, kind in zip(axes, kinds, strict=True)]
+    parts = []
+    for first in range(0, len(flat[0]), width):
+        part = [axis[first : first + width] for axis in flat]
+        short = width - len(part[0])
+        part = [np.pad(axis, (0, short), mode="edge") for axis in part]
+        found = devices.map_runs(train, shared, part)
+        parts.append({name: x[: width - short] for name, x in found.items()})
+    return {
+        name: np.concatenate([part[name] for part in parts]).reshape(axes[0].shape)
+        for name in parts[0]
+    }
+
+
+def _first_steps(
+    experiment: LossScaleInTheWild, problem: Problem, optimizer: Optimizer, shared: Any
+) -> dict[str, Any]:
+    """The first update against the plain one at equal rate and batch, as functions.
+
+    An update of a kernel that acts on pixels times 255 counts 255 times. `length` and
+    `cosine` [condition, seed, leaf], `whole_length` and `whole_cosine` [condition, seed]:
+    NaN where the start is another function. `start_loss` [condition, seed].
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from study import devices, train
+
+    def first(data: Any, starts: Any, rows: Any, condition: Any, seed: Any) -> Any:
+        changed, params, key = begin(problem, starts, rows, condition, seed)
+        rate = jnp.asarray(1.0, problem.dtype)
+        state = train.start(optimizer, rate, params, shadowed=False)
+        t = jnp.zeros((), jnp.int32)
+        step = train.step(changed, optimizer, data, rate, key, state, t)[1]
+        return step.loss, with_first_kernel(step.update, rows["kernel"][condition])
+
+    shape = (len(experiment.conditions), experiment.seeds)
+    runs = [axis.ravel().astype(np.int32) for axis in np.indices(shape)]
+    start, update = devices.map_runs(first, shared, runs)
+    products = [against_plain(leaf.reshape(*shape, -1)) for leaf in jax.tree.leaves(update)]
+    same = np.array([CONDITIONS[name].same_start for name in experiment.conditions])
+    out: dict[str, Any] = {"start_loss": (("condition", "seed"), start.reshape(shape))}
+    by_leaf = np.stack(products, axis=-1)
+    for prefix, parts in (("", by_leaf), ("whole_", by_leaf.sum(-1))):
+        own, plain, both = parts
+        known = same.reshape(-1, *[1] * (own.ndim - 1))
+        with np.errstate(all="ignore"):
+            found = {"length": np.sqrt(own / plain), "cosine": both / np.sqrt(own * plain)}
+        dims = ("condition", "seed", "leaf")[: own.ndim]
+        for name, values in found.items():
+            out[prefix + name] = (dims, np.where(known, values, np.nan))
+    return out
+
+
+def against_plain(updates: np.ndarray) -> np.ndarray:
+    """Squared lengths, those of the plain updates, and products with them.
+
+    Args:
+        updates: [condition, seed, element], the first condition plain.
+
+    Returns:
+        [3, condition, seed].
+    """
+    own = updates.astype(np.float64)
+    plain = np.broadcast_to(own[:1], own.shape)
+    pairs = ((own, own), (plain, plain), (own, plain))
+    return np.stack([(a * b).sum(-1) for a, b in pairs])
+
+
+def condense(dataset: xr.Dataset) -> xr.Dataset:
+    """`objective` [optimizer, condition, learning_rate], the median that selects; rest."""
+    order = ("optimizer", "condition", "learning_rate", "chosen")
+    losses = dataset.validation.transpose(*order).values
+    medians = np.median(statistics.worst(losses), axis=-1)
+    return dataset.drop_vars("validation").assign(objective=(order[:3], medians))
+
+
+# Verdicts ---------------------------------------------------------------------------------
+
+
+def record(
+    results: Results, name: str, rule: str, condition: str, tuning: str | None = None
+) -> np.ndarray:
+    """A record [seed, ...] of a rule under a condition."""
+    at = results.selected(results.experiment.problem)[name]
+    at = at.sel(optimizer=rule, condition=condition)
+    return (at if tuning is None else at.sel(tuning=tuning)).values
+
+
+def loss(results: Results, rule: str, condition: str, tuning: str) -> np.ndarray:
+    """Test cross-entropy [seed]; inf where not finite."""
+    return statistics.worst(record(results, "test_loss", rule, condition, tuning))
+
+
+def over(
+    results: Results, rule: str, condition: str, tuning: str, base: str = "plain"
+) -> np.ndarray:
+    """Test cross-entropy over that of another condition at the plain rate [seed]."""
+    with np.errstate(invalid="ignore"):
+        return loss(results, rule, condition, tuning) / loss(results, rule, base, "plain")
+
+
+def lost(results: Results, rule: str, condition: str, tuning: str) -> np.ndarray:
+    """Points of test accuracy in 100 [seed] less than the plain ones."""
+    plain = record(results, "test_accuracy", rule, "plain", "plain")
+    return 100 * (plain - record(results, "test_accuracy", rule, condition, tuning))
+
+
+def _first(name: str) -> Values:
+    """A record of the first step."""
+    return lambda results, rule, condition, _: record(results, name, rule, condition)
+
+
+def _leaf(leaf: str, base: str | None = None) -> Values:
+    """Length of a leaf's first step over the plain one; over another leaf's."""
+
+    def values(results: Results, rule: str, condition: str, _: str) -> np.ndarray:
+        names = results.selected(results.experiment.problem).leaf.values.tolist()
+        found = record(results, "length", rule, condition)
+        own = found[:, names.index(leaf)]
+        return own if base is None else own / found[:, names.index(base)]
+
+    return values
+
+
+def _share(results: Results, rule: str, condition: str, tuning: str) -> np.ndarray:
+    """What a tenth of the loss costs over what the condition costs, in logarithms."""
+    both = [over(results, rule, name, tuning) for name in ("loss / 10", condition)]
+    with np.errstate(all="ignore"):
+        return np.log(both[0]) / np.log(both[1])
+
+
+def _shift(results: Results, rule: str, condition: str, _: str) -> np.ndarray:
+    own, plain = (record(results, "rate", rule, c, "own") for c in (condition, "plain"))
+    return np.atleast_1d(own / plain)
+
+
+FIRST, LAST = "layers.0.kernel", "layers.2.kernel"
+STEPS: dict[str, Values] = {
+    "first step: length over the plain one": _first("whole_length"),
+    "first step: cosine with the plain one": _first("whole_cosine"),
+    "first step: length of the first kernel over the plain one": _leaf(FIRST),
+    "first step: length of the first bias over the plain one": _leaf("layers.0.bias"),
+    "first step: the first kernel's length over the last's": _leaf(FIRST, LAST),
+    "selected rate over the plain one": _shift,
+}
+ENDS: dict[str, Values] = {
+    "test loss": loss,
+    "test loss over the plain one": over,
+    "points of test accuracy lost": lost,
+    "test loss over that with p weights": lambda *at: over(*at, base="p weights"),
+    "cost of a tenth of the loss over this cost, in logarithms": _share,
+}
+LENGTH, COSINE, KERNEL, BIAS, LEAVES, RATE = STEPS
+LOSS, OVER, LOST, ALIKE, SHARE = ENDS
+FIRST_STEP = {"first_step": LENGTH, "first_cosine": COSINE, "first_kernel": KERNEL}
+
+
+def _judged(what: str, rule: str, condition: str, tuning: str) -> Any:
+    """A measure: the median, with the range of all seeds for what has a closed form."""
+
+    def measure(results: Results) -> Estimate:
+        if what in ENDS:
+            return statistics.bootstrap(ENDS[what](results, rule, condition, tuning))
+        found = STEPS[what](results, rule, condition, tuning)
+        low, middle, high = np.quantile(found, (0.0, 0.5, 1.0))  # NaN if one of them is
+        return Estimate(float(middle), float(low), float(high), len(found))
+
+    return measure
+
+
+def _predict(
+    condition: str, tuning: str, what: str, rules: Sequence[str], low: float, high: float
+) -> Iterator[Prediction]:
+    """One prediction for each rule, in [low, high]."""
+    bounds = f"{low:.5g} to {high:.5g}"
+    if not math.isfinite(low) or not math.isfinite(high):
+        bounds = f"at most {high:.5g}" if math.isfinite(high) else f"at least {low:.5g}"
+    at = f", {tuning} rate" if what in ENDS else ""
+    for rule in rules:
+        yield Prediction(
+            f"{condition}{at}: {rule}, {what}: {bounds}",
+            OWN if what in ENDS or what == COSINE else ALGEBRA,
+            _judged(what, rule, condition, tuning),
+            at_least=low,
+            at_most=high,
+        )
+
+
+def _near(value: float, within: float = 0.01) -> tuple[float, float]:
+    return value * (1 - within), value * (1 + within)
+
+
+ALGEBRA = "algebra; tolerance for epsilon, rounding and the grid"
+OWN = "own expectation, fixed before the run"
+CHANCE, ANY = math.log(10), math.inf
+SEEING, SIGNS = ("SGD", "Momentum"), ("NormalisedByLeaf", "SignDescent", "Adam")
+BLIND, TRUST = ("NormalisedGD", *SIGNS, "LAMB"), ("LARS", "LAMB")
+JUDGED = ("SGD", "SignDescent", "Adam")
+PREDICTIONS = tuple(
+    prediction
+    for row in (
+        ("loss x 256", "plain", LENGTH, SEEING, *_near(256)),
+        ("loss x 256", "plain", LENGTH, BLIND, *_near(1)),
+        ("loss x 256", "plain", KERNEL, ("LARS",), *_near(1)),
+        ("loss x 256", "plain", BIAS, ("LARS",), *_near(256)),
+        ("loss x 256", "plain", COSINE, ("Adagrad",), -ANY, 0.95),
+        ("loss x 256", "plain", LOSS, SEEING, CHANCE, ANY),
+        ("loss x 256", "plain", OVER, BLIND, 0.95, 1.05),
+        ("loss x 256", "plain", OVER, ("LARS",), 2.0, ANY),
+        ("loss x 256", "own", OVER, SEEING, *_near(1)),
+        ("loss x 256", "own", RATE, SEEING, *_near(1 / 256)),
+        ("same function", "plain", KERNEL, SEEING, *_near(255**2)),
+        ("same function", "plain", KERNEL, SIGNS, *_near(255)),
+        ("same function", "plain", KERNEL, TRUST, *_near(1)),
+        ("same function", "plain", LEAVES, ("NormalisedGD",), *_near(255**2)),
+        ("same function", "plain", LOSS, SEEING, CHANCE, ANY),
+        ("same function", "plain", OVER, SIGNS, 3.0, ANY),
+        ("same function", "plain", OVER, TRUST, 0.95, 1.05),
+        ("same function", "own", OVER, JUDGED, 1.2, ANY),
+        ("same function", "own", RATE, ("SGD",), 0.25 / 255**2, 4 / 255**2),
+        ("same function", "own", RATE, ("SignDescent", "Adam"), 0.25 / 255, 4 / 255),
+        ("255", "plain", LOSS, ("SGD",), CHANCE, ANY),
+        ("255", "plain", LOST, ("Adam",), -ANY, 5.0),
+        ("255", "plain", OVER, ("Adam",), 3.0, ANY),
+        ("minus p", "plain", LENGTH, ("SGD",), 0.03, 0.3),
+        ("minus p", "plain", COSINE, JUDGED, -ANY, 0.95),
+        ("minus p", "plain", OVER, ("SGD",), 1.2, ANY),
+        ("minus p", "plain", SHARE, ("SGD",), 0.5, ANY),
+        ("minus p", "plain", ALIKE, ("NormalisedGD",), 0.95, 1.05),
+        ("minus p", "own", LOST, JUDGED, -ANY, 2.0),
+        ("minus p", "own", OVER, JUDGED, 1.2, ANY),
+        ("255, minus p", "own", LOST, ("SGD",), 20.0, ANY),
+        ("standardised", "plain", OVER, ("SGD", "Adam"), -ANY, 1.0),
+    )
+    for prediction in _predict(*row)
+)
+
+
+def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One row for each rule, condition and tuning."""
+    del manifest
+    experiment: Any = results.experiment
+    for rule in map(str, experiment.optimizers):
+        for condition in experiment.conditions:
+            for tuning in TUNINGS:
+                at = (results, rule, condition, tuning)
+                test, ratio = (statistics.bootstrap(f(*at)) for f in (loss, over))
+                right = record(results, "test_accuracy", rule, condition, tuning)
+                yield {
+                    "optimizer": rule,
+                    "condition": condition,
+                    "rate_of": tuning,
+                    "learning_rate": float(record(results, "rate", *at[1:])),
+                    "at_edge": float(record(results, "at_edge", rule, condition)),
+                    "test_loss": test.value,
+                    "test_loss_low": test.low,
+                    "test_loss_high": test.high,
+                    "over_plain": ratio.value,
+                    "over_plain_low": ratio.low,
+                    "over_plain_high": ratio.high,
+                    "test_accuracy": float(np.median(right)),
+                    **{
+                        name: float(np.median(STEPS[what](*at)))
+                        for name, what in FIRST_STEP.items()
+                    },
+                }
+
+
+# Figure -----------------------------------------------------------------------------------
+
+
+def draw(results: Results) -> dict[str, Figure]:
+    """Test accuracy by rule and condition: nothing re-tuned, then each rate selected."""
+    from study import figures
+
+    experiment: Any = results.experiment
+    figure, axes = figures.panels(1, 2, height=3.1)
+    labels = [rule.label for rule in experiment.optimizers]
+    columns = [CONDITIONS[name].title for name in experiment.conditions]
+    for panel, tuning in zip(axes[0], TUNINGS, strict=True):
+        values = np.array(
+            [
+                [
+                    100 * np.median(record(results, "test_accuracy", str(r), c, tuning))
+                    for c in experiment.conditions
+                ]
+                for r in experiment.optimizers
+            ]
+        )
+        figures.heat_table(
+            panel, values, labels if tuning == "plain" else [""] * len(labels), columns,
+            low=0, high=100,
+        )  # fmt: skip
+        panel.tick_params(axis="x", rotation=55)
+        for label in panel.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    axes[0, 0].set_title("a  Test accuracy in %, rate of `plain`")
+    axes[0, 1].set_title("b  Rate selected for the condition")
+    return {"figure": figure}
+
+
+if __name__ == "__main__":
+    cli.main(__spec__.name)
