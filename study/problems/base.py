@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -57,6 +57,16 @@ class Problem(Spec, abc.ABC):
     def data(self) -> Data:
         """What batches are drawn from: NumPy arrays, placed once on the device."""
         return {}
+
+    def instances(self, seeds: Sequence[int]) -> Data:
+        """The data that runs of these seeds see, [set, ...]: one set for all of them.
+
+        A problem whose only chance lies in its data gives one for each seed.
+        """
+        import jax
+
+        del seeds
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[None], self.data())
 
     @abc.abstractmethod
     def init(self, key: Key) -> Params:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -125,6 +126,13 @@ class HeavyTailed(WholeData):
         classes = self.class_of_samples()
         x = random.random((len(classes), self.inputs))
         return x.astype(np.dtype(self.dtype)), classes.astype(np.int32)
+
+    def instances(self, seeds: Sequence[int]) -> Data:
+        """Inputs drawn for each seed, [seed, ...]."""
+        import jax
+
+        sets = [dataclasses.replace(self, data_seed=seed).data() for seed in seeds]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *sets)
 
     def init(self, key: Key) -> Params:
         """{kernel [input, class]}, zero."""
