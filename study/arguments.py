@@ -2,7 +2,7 @@
 
 Fields of the spec and their help come from its dataclasses through tyro; nested ones have
 dotted names, such as `--problem.width 128`. `--problem "Digits(width=128)"` replaces a
-problem as a whole.
+problem as a whole, and `--schedule "Cosine(warm_up=0.05)"` a schedule.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from study.errors import UserError
 from study.experiment import Comparison
 from study.optimizers import OPTIMIZERS, Optimizer
 from study.problems import PROBLEMS, Problem
+from study.schedules import SCHEDULES, Schedule
 
 Preset = Literal["smoke", "default", "paper"]
 
@@ -74,14 +75,15 @@ def parse(module: ModuleType, argv: list[str]) -> tuple[Options, Comparison, boo
 
     wholes = _Early(add_help=False, allow_abbrev=False)
     fields = [f.name for f in dataclasses.fields(experiment)]
-    problems = [n for n in fields if isinstance(getattr(experiment, n), Problem)]
-    for name in problems:
+    swapped = [n for n in fields if isinstance(getattr(experiment, n), Problem | Schedule)]
+    for name in swapped:
         wholes.add_argument(f"--{name.replace('_', '-')}", dest=name)
     given, rest = wholes.parse_known_args(argv)
     for name, text in vars(given).items():
         if text is not None:
-            problem = PROBLEMS.parse(text, spec.construct)
-            experiment = dataclasses.replace(experiment, **{name: problem})
+            family = type(getattr(experiment, name)).catalogue
+            part = family.parse(text, spec.construct)
+            experiment = dataclasses.replace(experiment, **{name: part})
 
     unnamed = tyro.conf.arg(name="")
     command = dataclasses.make_dataclass(
@@ -96,7 +98,7 @@ def parse(module: ModuleType, argv: list[str]) -> tuple[Options, Comparison, boo
         rest,
         default=command(Options(imports=tuple(first.imports)), experiment),
         prog=f"python -m {module.__name__}",
-        description=_help(module, problems),
+        description=_help(module, swapped),
         config=(tyro.conf.FlagCreatePairsOff,),
         registry=_registry(),
     )
@@ -176,13 +178,12 @@ def _registry() -> Any:
     return registry
 
 
-def _help(module: ModuleType, problems: list[str]) -> str:
-    swaps = ", ".join(
-        f"--{name.replace('_', '-')} 'Name(field=value)'" for name in problems
-    )
+def _help(module: ModuleType, swapped: list[str]) -> str:
+    swaps = ", ".join(f"--{n.replace('_', '-')} 'Name(field=value)'" for n in swapped)
     return (
-        f"{sections(module)['Question']} Replace a problem as a whole with {swaps};"
-        f" problems: {', '.join(PROBLEMS)}. Optimizers: {', '.join(OPTIMIZERS)}."
+        f"{sections(module)['Question']} Replace a problem or schedule as a whole with"
+        f" {swaps}; problems: {', '.join(PROBLEMS)}; schedules: {', '.join(SCHEDULES)}."
+        f" Optimizers: {', '.join(OPTIMIZERS)}."
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from study.errors import UserError
 from study.optimizers import Optimizer
 from study.problems import Problem
+from study.schedules import Constant, Schedule
 from study.spec import Spec
 
 
@@ -94,6 +95,11 @@ class Experiment(Comparison):
     evaluations: int = 10
     """Evaluations in a run, evenly spaced, besides the one before the first step."""
 
+    # No fields here: the digests of stored experiments would change. `Scheduled` has them.
+    schedule = Constant()
+    weight_decay = 0.0
+    decays = "matrices"
+
     def __post_init__(self) -> None:
         """Checks types, then that there is something to run."""
         super().__post_init__()
@@ -137,6 +143,24 @@ class Experiment(Comparison):
     def seed_numbers(self) -> range:
         """The reported seeds, then those for selection."""
         return range(self.first_seed, self.first_seed + self.seeds + self.selection_seeds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheduled(Experiment):
+    """Training with a schedule on the learning rate and decoupled weight decay."""
+
+    schedule: Schedule = Constant()
+    """Of the learning rate, such as "Cosine(warm_up=0.05)"."""
+    weight_decay: float = 0.0
+    """Decoupled decay of every rule, multiplied by the learning rate, besides its own."""
+    decays: Literal["matrices", "all"] = "matrices"
+    """What decays: leaves of two axes or more, or all."""
+
+    def __post_init__(self) -> None:
+        """Checks types, then ranges."""
+        super().__post_init__()
+        if not 0 <= self.weight_decay < math.inf:
+            self.refuse("weight_decay", "at least 0 and finite")
 
 
 def log_grid(low: int, high: int, per_decade: int = 1) -> tuple[float, ...]:

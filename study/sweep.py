@@ -23,6 +23,7 @@ from study import devices, metrics, train, trees
 from study.experiment import Experiment
 from study.optimizers import Optimizer
 from study.problems import Problem
+from study.schedules import Schedule
 from study.types import Data, Params
 
 Progress = Callable[[float], None]
@@ -65,6 +66,7 @@ class Shape(NamedTuple):
     metrics: tuple[str, ...]
     record_every: int
     segments: tuple[int, ...]
+    schedule: Schedule
     seeds: int
     width: int
 
@@ -97,11 +99,13 @@ def run_cell(
             tuple(experiment.metrics),
             experiment.record_every,
             tuple(np.diff(experiment.evaluated_steps).tolist()),
+            experiment.schedule,
             len(experiment.seed_numbers),
             _width(problem, optimizer, runs),
         )
+        rule = _rule(experiment, optimizer)
         made = _programs.cache_info().misses
-        programs = _programs(problem, optimizer, shape)
+        programs = _programs(problem, rule, shape)
         compiled = programs.seconds * (_programs.cache_info().misses - made)
         records = _run(experiment, problem, programs, shape, begin, progress)
         one, _ = _start_shapes(problem)
@@ -130,6 +134,14 @@ def finish(
         state = _state_bytes(problem, optimizer)
     cost = Cost(0.0, time.perf_counter() - begun, runs, runs, size, state)
     return dataset.assign_attrs(names), cost
+
+
+def _rule(experiment: Experiment, optimizer: Optimizer) -> Any:
+    """The optimizer, with the experiment's weight decay if it has one."""
+    if not experiment.weight_decay:
+        return optimizer
+    leaves: Any = experiment.decays
+    return train.Decayed(optimizer, experiment.weight_decay, leaves)
 
 
 @functools.lru_cache(maxsize=8)
@@ -227,7 +239,9 @@ def _programs(problem: Problem, optimizer: Optimizer, shape: Shape) -> Programs:
     segments = {}
     for steps in set(shape.segments):
         segment = functools.partial(
-            train.segment, problem, optimizer, shape.metrics, shape.record_every, steps
+            train.segment,
+            *(problem, optimizer, shape.metrics, shape.record_every, steps),
+            rate_at=shape.schedule.rates(sum(shape.segments)),
         )
         # Each device by itself: what `trees` asks of a batch, it asks of its own runs.
         mapped = jax.shard_map(

@@ -5,9 +5,10 @@ Nothing here knows of grids, files or devices. `sweep` maps these functions over
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -154,6 +155,67 @@ def step(
     return State(params, inner, shadow_state), measured
 
 
+@dataclasses.dataclass(frozen=True)
+class Decayed:
+    """An optimizer with decoupled weight decay besides, for `step`: u - eta lambda theta.
+
+    Loshchilov & Hutter (2019), arXiv:1711.05101, in Optax's convention, where the learning
+    rate of the step multiplies the decay (theirs has the schedule's factor alone). It is
+    added to what the rule does, a decay of its own included, and leaves its state alone: a
+    rule with further iterates (Lookahead, the schedule-free ones) decays the trained one.
+
+    Attributes:
+        optimizer: the rule.
+        weight_decay: lambda, possibly traced.
+        decays: `matrices`, leaves of two axes or more (kernels and embeddings, neither
+            biases nor the gains of norms), or `all` leaves.
+    """
+
+    optimizer: Optimizer
+    weight_decay: Scalar
+    decays: Literal["matrices", "all"] = "matrices"
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """The rule's."""
+        return self.optimizer.asks
+
+    def build(self, learning_rate: Scalar) -> optax.GradientTransformationExtraArgs:
+        """The rule's transformation with the decay added, its state unchanged."""
+        rule = optax.with_extra_args_support(self.optimizer.build(learning_rate))
+
+        def update(
+            updates: Update, state: Any, params: Params | None = None, **extras: Any
+        ) -> tuple[Update, Any]:
+            own, state = rule.update(updates, state, params, **extras)
+            return optax.tree.add(own, self._added(learning_rate, params)), state
+
+        return optax.GradientTransformationExtraArgs(rule.init, update)
+
+    def unscaled(self) -> Optimizer | Decayed | None:
+        """The rule's counterpart, without the decay; itself where the rule is its own."""
+        counterpart = self.optimizer.unscaled()
+        return self if counterpart == self.optimizer else counterpart
+
+    def evaluated(self, state: Any, params: Params) -> Params:
+        """The rule's."""
+        return self.optimizer.evaluated(state, params)
+
+    def decay_update(self, learning_rate: Scalar, params: Params) -> Update:
+        """The decay, that of the rule itself included."""
+        added = self._added(learning_rate, params)
+        own = self.optimizer.decay_update(learning_rate, params)
+        return added if own is None else optax.tree.add(own, added)
+
+    def _added(self, learning_rate: Scalar, params: Params) -> Update:
+        decays = lambda x: self.decays == "all" or jnp.ndim(x) > 1  # noqa: E731
+        factor = -learning_rate * self.weight_decay
+        return jax.tree.map(
+            lambda x: (factor * x).astype(x.dtype) if decays(x) else jnp.zeros_like(x),
+            params,
+        )
+
+
 def segment(
     problem: Problem,
     optimizer: Optimizer,
@@ -165,13 +227,20 @@ def segment(
     data_key: Key,
     state: State,
     first: Array,
+    rate_at: Callable[[Scalar, Array], Scalar] = lambda rate, t: rate,
 ) -> tuple[State, dict[str, Array]]:
     """Steps first, ..., first + steps - 1, the 1st and each `record_every`-th measured.
+
+    `rate_at(learning_rate, t)` is the learning rate of step t, from `Schedule.rates`.
 
     Returns:
         The state after the last step, and records [ceil(steps / record_every), ...].
     """
-    advance = functools.partial(step, problem, optimizer, data, learning_rate, data_key)
+
+    def advance(state: State, t: Array) -> tuple[State, Step]:
+        rate = rate_at(learning_rate, t)
+        return step(problem, optimizer, data, rate, data_key, state, t)
+
     slot = functools.partial(_slot, advance, names)
     whole, rest = divmod(steps, record_every)
     starts = first + record_every * jnp.arange(whole)

@@ -17,7 +17,7 @@ LAYERS = (
     ("errors", "types", "statistics"),
     ("catalogue", "trees", "meanfield", "solutions"),
     ("spec", "networks", "data", "devices", "transforms"),
-    ("optimizers", "problems", "metrics"),
+    ("optimizers", "problems", "schedules", "metrics"),
     ("experiment", "train"),
     ("sweep", "streams", "trajectories", "figures", "curvature"),
     ("results", "symmetry", "rescaling", "propagation"),
