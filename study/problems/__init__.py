@@ -11,6 +11,7 @@ from study.problems.chebyshev import ChebyshevFit
 from study.problems.constrained import MatrixQuadratic, TiltedBowl
 from study.problems.deep import DeepBlobs, RandomTargets, Recall
 from study.problems.images import Digits, LeNet
+from study.problems.incontext import InContextRegression
 from study.problems.invariant import InvariantRegression
 from study.problems.landscapes import Bowl, Plateau, Saddle
 from study.problems.linear import HeavyTailed, LogisticRegression, OneSidedLabels
@@ -43,6 +44,7 @@ __all__ = [
     "Digits",
     "GivenGradient",
     "HeavyTailed",
+    "InContextRegression",
     "InvariantRegression",
     "LeNet",
     "LogisticRegression",
