@@ -55,7 +55,7 @@ class Condition(NamedTuple):
         title: in the figure.
         factor: on the loss.
         weights: 0 cross-entropy, 1 minus the probability, 2 cross-entropy with each sample
-            weighted by its probability over the batch's mean.
+            weighted by its probability over the batch's mean, 3 minus a power of it.
         pixels: factor on pixels in [0, 1].
         kernel: what the first initial kernel is divided by.
         standardised: pixels less their mean, over their standard deviation.
@@ -78,17 +78,21 @@ CONDITIONS = {
     "plain": Condition("plain"),
     "loss x 256": Condition(r"loss $\times$ 256", factor=256.0),
     "loss / 10": Condition("loss / 10", factor=0.1),
-    "minus p": Condition("loss $-p$", weights=1),
-    "p weights": Condition("weights p / mean p", weights=2),
+    "same function, 16": Condition("0..16, same start", pixels=16.0, kernel=16.0),
     "same function": Condition("0..255, same start", pixels=255.0, kernel=255.0),
     "255": Condition("0..255", pixels=255.0),
+    "p weights": Condition("weights p / mean p", weights=2),
+    "minus p": Condition("loss $-p$", weights=1),
+    "power of p": Condition("loss $-p^{0.7}$", weights=3),
     "255, minus p": Condition("0..255 and $-p$", weights=1, pixels=255.0),
     "standardised": Condition("standardised", standardised=True),
 }
+POWER = 0.7
 Values = Callable[["Results", str, str, str], np.ndarray]
 """From results, rule, condition and tuning to values [seed]."""
-TUNINGS = ("plain", "own")
-"""The rate selected in the plain condition, or in the condition itself."""
+TUNINGS = ("plain", "own", "accuracy", "long")
+"""The rate selected in the plain condition; in the condition itself; there by accuracy;
+there by loss, for `longer` times as many steps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +105,8 @@ class LossScaleInTheWild(Comparison):
     """The grid, the same for every rule and condition."""
     steps: int = 200
     """Updates."""
+    longer: int = 4
+    """Factor on the steps of an ablation."""
     seeds: int = 8
     """Reported."""
     selection_seeds: int = 3
@@ -112,7 +118,7 @@ class LossScaleInTheWild(Comparison):
         self.refuse_repeated("conditions", "learning_rates")
         if self.conditions[0] != "plain" or set(self.conditions) - set(CONDITIONS):
             self.refuse("conditions", f"of {', '.join(CONDITIONS)}, plain first")
-        for name in ("steps", "seeds", "selection_seeds"):
+        for name in ("steps", "longer", "seeds", "selection_seeds"):
             if getattr(self, name) < 1:
                 self.refuse(name, "at least 1")
 
@@ -124,6 +130,7 @@ DEFAULT = LossScaleInTheWild(
         optimizers.Momentum(),
         optimizers.NormalisedGD(),
         optimizers.NormalisedByLeaf(),
+        optimizers.NormalisedByLeaf(eps=0.0),
         optimizers.SignDescent(),
         optimizers.Adagrad(),
         optimizers.Adam(),
@@ -139,6 +146,7 @@ PRESETS = {
         conditions=("plain", "minus p", "same function"),
         learning_rates=(4.0**-8, 0.25),
         steps=2,
+        longer=2,
         seeds=2,
         selection_seeds=1,
     ),
@@ -152,7 +160,7 @@ PRESETS = {
     ),
 }
 KEPT = (
-    "objective", "test_loss", "test_accuracy", "rate", "at_edge",
+    "objective", "test_loss", "test_accuracy", "classes_lost", "rate", "at_edge",
     "length", "cosine", "whole_length", "whole_cosine", "start_loss",
 )  # fmt: skip
 
@@ -198,8 +206,13 @@ class Changed(NamedTuple):
         log_p = jnp.take_along_axis(logs, labels[:, None], axis=-1)[:, 0]
         # Probabilities over their mean, finite where all of them underflow.
         weights = jax.lax.stop_gradient(jax.nn.softmax(log_p))
-        kinds = jnp.stack([-log_p.mean(), -jnp.exp(log_p).mean(), -(weights @ log_p)])
-        return self.factor * kinds[self.weights]
+        kinds = (
+            -log_p.mean(),
+            -jnp.exp(log_p).mean(),
+            -(weights @ log_p),
+            -jnp.exp(POWER * log_p).mean() / POWER,
+        )
+        return self.factor * jnp.stack(kinds)[self.weights]
 
     def slope(self, params: Any, batch: Any) -> Any:
         """Loss and gradient."""
@@ -208,9 +221,19 @@ class Changed(NamedTuple):
         return jax.value_and_grad(self.loss)(params, batch)
 
     def evaluate(self, data: Any, params: Any) -> Any:
-        """Cross-entropy and accuracy, whatever was trained on."""
+        """Cross-entropy and accuracy, whatever was trained on, and `classes_lost`.
+
+        These are the classes of whose test images less than a tenth are recognised.
+        """
+        import jax
+
         data = {name: self.images(split) for name, split in data.items()}
-        return self.problem.evaluate(data, params)
+        images, labels = data["test"]
+        logits = self.problem.network().apply(params, images)
+        classes = jax.nn.one_hot(labels, logits.shape[-1])
+        right = (logits.argmax(-1) == labels).astype(classes.dtype) @ classes
+        poor = (right < 0.1 * classes.sum(0)).sum()
+        return self.problem.evaluate(data, params) | {"classes_lost": poor}
 
     @property
     def dtype(self) -> str:
@@ -253,8 +276,8 @@ def run_cell(
 ) -> tuple[xr.Dataset, Cost]:
     """`validation` [condition, learning_rate, chosen], the loss that selects, and reports.
 
-    `test_loss` and `test_accuracy` [condition, tuning, seed]; `rate` and `at_edge`
-    [condition, tuning]; of the first step, see `_first_steps`.
+    `test_loss`, `test_accuracy` and `classes_lost` [condition, tuning, seed], `rate`
+    [condition, tuning], `at_edge` [condition]; of the first step, see `_first_steps`.
     """
     import xarray as xr
 
@@ -262,32 +285,35 @@ def run_cell(
 
     begun = time.perf_counter()
     seeds, extra = experiment.seeds, experiment.selection_seeds
+    steps = experiment.steps
     rates = np.asarray(experiment.learning_rates)
     conditions = np.arange(len(experiment.conditions))
+    width = len(conditions) * seeds
     with devices.precision(problem.dtype):
         starts = sweep.starts(problem, tuple(range(seeds + extra)))
         shared = (problem.data(), starts, table(problem, experiment.conditions))
-        train = _trainer(problem, optimizer, experiment.steps)
+        train = _trainer(problem, optimizer)
         grid = (conditions, rates, np.arange(seeds, seeds + extra))
-        reports = len(conditions) * len(TUNINGS) * seeds
-        found = _map(train, shared, np.meshgrid(*grid, indexing="ij"), reports)
-        progress(0.7)
-        validation = found["validation_loss"]
-        chosen = [statistics.select(losses) for losses in validation]
-        own = np.array([c.place for c in chosen])
-        places = np.stack([np.full_like(own, own[0]), own], axis=1)
-        edges = np.array([c.at_edge for c in chosen], float)
-        condition, tuning, seed = np.meshgrid(
-            conditions, [0, 1], np.arange(seeds), indexing="ij"
-        )
-        rate = rates[places][condition, tuning]
-        found = _map(train, shared, (condition, rate, seed), reports)
+        axes = np.meshgrid(*grid, indexing="ij")
+        found = _map(train, shared, steps, axes, width)
+        progress(0.5)
+        places, edges = _places(found["validation_loss"], found["validation_accuracy"])
+        condition, seed = np.indices((len(conditions), seeds))
+        reports = [
+            _map(train, shared, length, (condition, rates[place][condition], seed), width)
+            for place, length in zip(places, (*[steps] * 3, steps * experiment.longer),
+                                     strict=True)
+        ]  # fmt: skip
         names = ("condition", "tuning", "seed")
         variables = {
-            "validation": (("condition", "learning_rate", "chosen"), validation),
-            "test_loss": (names, found["test_loss"]),
-            "test_accuracy": (names, found["test_accuracy"]),
-            "rate": (names[:2], rates[places]),
+            name: (names, np.stack([report[name] for report in reports], axis=1))
+            for name in ("test_loss", "test_accuracy", "classes_lost")
+        } | {
+            "validation": (
+                ("condition", "learning_rate", "chosen"),
+                found["validation_loss"],
+            ),
+            "rate": (names[:2], rates[places].T),
             "at_edge": ("condition", edges),
             **_first_steps(experiment, problem, optimizer, shared),
         }
@@ -298,23 +324,39 @@ def run_cell(
             "leaf": list(trees.names(starts[0])),
         }
         dataset = xr.Dataset(variables, coordinates)
-        runs = validation.size + reports
+        runs = axes[0].size + len(TUNINGS) * width
         return sweep.finish(dataset, problem, optimizer, begun, runs)
 
 
-def _trainer(problem: Problem, optimizer: Optimizer, steps: int) -> Any:
-    """(data, starts, table, condition, rate, seed) -> evaluations at the end."""
+def _places(losses: np.ndarray, accuracies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places on the grid of rates [tuning, condition], and whether by loss at its edge.
+
+    Args:
+        losses: [condition, rate, seed], of validation.
+        accuracies: likewise.
+    """
+    chosen = [statistics.select(values) for values in losses]
+    own = np.array([c.place for c in chosen])
+    right = np.array([statistics.select(1 - values).place for values in accuracies])
+    edges = np.array([c.at_edge for c in chosen], float)
+    return np.stack([np.full_like(own, own[0]), own, right, own]), edges
+
+
+def _trainer(problem: Problem, optimizer: Optimizer) -> Any:
+    """(data, starts, table, steps [1], condition, rate, seed) -> evaluations at the end."""
     import jax
 
     from study import trajectories
 
-    def run(data: Any, starts: Any, rows: Any, condition: Any, rate: Any, seed: Any) -> Any:
+    def run(
+        data: Any, starts: Any, rows: Any, steps: Any, condition: Any, rate: Any, seed: Any
+    ) -> Any:
         changed, params, key = begin(problem, starts, rows, condition, seed)
         _, found = trajectories.follow(
             changed,
             optimizer,
             lambda t: rate,
-            (steps,),
+            steps,
             lambda state, t: changed.evaluate(data, state.params),
             params=params,
             key=key,
@@ -336,23 +378,25 @@ def begin(problem: Problem, starts: Any, rows: Any, condition: Any, seed: Any) -
     return changed, params, key
 
 
-def _map(train: Any, shared: Any, axes: Sequence[np.ndarray], width: int) -> Any:
-    """`devices.map_runs` in chunks of one width, at least this, so that it compiles once.
+def _map(
+    train: Any, shared: Any, steps: int, axes: Sequence[np.ndarray], width: int
+) -> Any:
+    """`devices.map_runs` in chunks of one width, so that it compiles once.
 
     Args:
         train: from `_trainer`.
         shared: its first arguments.
+        steps: updates.
         axes: condition, rate and seed, arrays of one shape.
-        width: runs that are reported.
+        width: runs in a chunk.
 
     Returns:
         Evaluations [...], of that shape.
     """
     from study import devices
 
-    data, _, rows = shared
-    del data
-    kinds = (np.int32, rows["factor"].dtype, np.int32)
+    shared = (*shared, np.array([steps], np.int32))
+    kinds = (np.int32, shared[2]["factor"].dtype, np.int32)
     flat = [axis.ravel().astype(kind) for axis, kind in zip(axes, kinds, strict=True)]
     parts = []
     for first in range(0, len(flat[0]), width):
@@ -593,7 +637,7 @@ PREDICTIONS = tuple(
 
 
 def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One row for each rule, condition and tuning."""
+    """One row for each rule, condition and tuning, with medians of seeds."""
     del manifest
     experiment: Any = results.experiment
     for rule in map(str, experiment.optimizers):
@@ -601,7 +645,7 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
             for tuning in TUNINGS:
                 at = (results, rule, condition, tuning)
                 test, ratio = (statistics.bootstrap(f(*at)) for f in (loss, over))
-                right = record(results, "test_accuracy", rule, condition, tuning)
+                right = statistics.bootstrap(record(results, "test_accuracy", *at[1:]))
                 yield {
                     "optimizer": rule,
                     "condition": condition,
@@ -614,7 +658,12 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
                     "over_plain": ratio.value,
                     "over_plain_low": ratio.low,
                     "over_plain_high": ratio.high,
-                    "test_accuracy": float(np.median(right)),
+                    "test_accuracy": right.value,
+                    "test_accuracy_low": right.low,
+                    "test_accuracy_high": right.high,
+                    "classes_lost": float(
+                        np.median(record(results, "classes_lost", *at[1:]))
+                    ),
                     **{
                         name: float(np.median(STEPS[what](*at)))
                         for name, what in FIRST_STEP.items()
@@ -625,33 +674,28 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
 # Figure -----------------------------------------------------------------------------------
 
 
+SHOWN = {"plain": "a  Nothing tuned again", "accuracy": "b  Rate selected again"}
+
+
 def draw(results: Results) -> dict[str, Figure]:
-    """Test accuracy by rule and condition: nothing re-tuned, then each rate selected."""
+    """Test accuracy by rule and condition, at the plain rate and at the best of its own."""
     from study import figures
 
     experiment: Any = results.experiment
-    figure, axes = figures.panels(1, 2, height=3.1)
-    labels = [rule.label for rule in experiment.optimizers]
-    columns = [CONDITIONS[name].title for name in experiment.conditions]
-    for panel, tuning in zip(axes[0], TUNINGS, strict=True):
-        values = np.array(
-            [
-                [
-                    100 * np.median(record(results, "test_accuracy", str(r), c, tuning))
-                    for c in experiment.conditions
-                ]
-                for r in experiment.optimizers
-            ]
-        )
-        figures.heat_table(
-            panel, values, labels if tuning == "plain" else [""] * len(labels), columns,
-            low=0, high=100,
-        )  # fmt: skip
-        panel.tick_params(axis="x", rotation=55)
+    figure, axes = figures.panels(1, 2, height=3.5)
+    rules, names = experiment.optimizers, experiment.conditions
+    columns = [CONDITIONS[name].title for name in names]
+    for panel, (tuning, title) in zip(axes[0], SHOWN.items(), strict=True):
+        found = [
+            [record(results, "test_accuracy", str(rule), name, tuning) for name in names]
+            for rule in rules
+        ]
+        labels = [rule.title if tuning == "plain" else "" for rule in rules]
+        values = 100 * np.median(found, axis=-1)
+        figures.heat_table(panel, values, labels, columns, low=0, high=100)
         for label in panel.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
-    axes[0, 0].set_title("a  Test accuracy in %, rate of `plain`")
-    axes[0, 1].set_title("b  Rate selected for the condition")
+            label.set(rotation=50, ha="right", rotation_mode="anchor", fontsize=7)
+        panel.set_title(f"{title}: test accuracy in %")
     return {"figure": figure}
 
 
