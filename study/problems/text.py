@@ -38,7 +38,7 @@ class Text(Problem):
     corpus: str = SYNTHETIC
     """`synthetic`, or the name of a text file, as --data gives it."""
     depth: int = 2
-    """Blocks."""
+    """Blocks; with 0 a character is predicted from the one before it alone."""
     width: int = 64
     """Of the residual stream."""
     heads: int = 4
@@ -55,7 +55,7 @@ class Text(Problem):
     def __post_init__(self) -> None:
         """Checks types, then ranges."""
         super().__post_init__()
-        self.at_least(depth=1, width=1, heads=1, context=2, batch_size=0, windows=0, part=1)
+        self.at_least(depth=0, width=1, heads=1, context=2, batch_size=0, windows=0, part=1)
         if self.width % self.heads:
             self.refuse("heads", f"a divisor of the width {self.width}")
         if not self.batch_size and not self.windows:
