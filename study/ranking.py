@@ -127,6 +127,9 @@ def correlation(x: np.ndarray, y: np.ndarray, seed: int = 0) -> Estimate:
         x: [unit].
         y: [unit]; inf is the largest.
         seed: of the resampling. Resamples without variation are left out.
+
+    Returns:
+        NaN where x or y does not vary.
     """
     from scipy import stats
 
@@ -141,6 +144,8 @@ def correlation(x: np.ndarray, y: np.ndarray, seed: int = 0) -> Estimate:
             return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
 
     tail = 100 * (1 - statistics.LEVEL) / 2
-    found = rho(x[picks], y[picks])
+    own, found = float(rho(x, y)), rho(x[picks], y[picks])
+    if np.isnan(own):
+        return Estimate(own, own, own, len(x))
     low, high = np.percentile(found[np.isfinite(found)], (tail, 100 - tail))
-    return Estimate(float(rho(x, y)), float(low), float(high), len(x))
+    return Estimate(own, float(low), float(high), len(x))

@@ -89,6 +89,7 @@ def test_the_rank_correlation_is_scipys_and_knows_its_sign():
     perfect = ranking.correlation(x, np.where(x > x.max() - 1e-9, np.inf, -x * 2 + 9))
     assert perfect.value < 0
     assert ranking.correlation(x, np.exp(x))[:3] == pytest.approx((1, 1, 1))
+    assert np.isnan(ranking.correlation(x, np.ones(12))).sum() == 3
 
 
 def test_the_interval_of_the_rank_correlation_covers():
