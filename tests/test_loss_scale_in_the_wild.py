@@ -8,7 +8,9 @@ from helpers import vector
 
 from experiments.loss_scale_in_the_wild import (
     CONDITIONS,
+    POWER,
     Changed,
+    _places,
     against_plain,
     begin,
     table,
@@ -88,6 +90,9 @@ def test_minus_p_weights_the_gradient_of_each_sample_by_its_probability(made):
     p, plain = probabilities(made), examples(made, "plain")
     np.testing.assert_allclose(
         examples(made, "minus p"), p[:, None] * plain, rtol=1e-9, atol=1e-14
+    )
+    np.testing.assert_allclose(
+        examples(made, "power of p"), p[:, None] ** POWER * plain, rtol=1e-9, atol=1e-14
     )
     loss, grad = slope(made, "minus p")
     np.testing.assert_allclose(loss, -p.mean(), rtol=1e-12)
@@ -181,3 +186,19 @@ def test_products_with_the_plain_update():
     own, plain, both = against_plain(updates)
     np.testing.assert_array_equal(np.sqrt(own / plain)[:, 0], [1, 2, 1])
     np.testing.assert_array_equal((both / np.sqrt(own * plain))[:, 0], [1, 1, 0])
+
+
+def test_a_network_that_says_one_class_has_lost_the_others(made):
+    changed, params, _, data = made["same function"]
+    params = jax.tree.map(jnp.zeros_like, params)
+    found = jax.jit(changed.evaluate)(data, params)
+    assert found["classes_lost"] == 9
+    np.testing.assert_allclose(found["test_loss"], np.log(10))
+
+
+def test_rates_are_selected_by_the_plain_condition_by_loss_and_by_accuracy():
+    losses = np.array([[[1.0], [0.5], [2.0]], [[1.0], [np.nan], [0.7]]])
+    accuracies = np.array([[[0.5], [0.6], [0.7]], [[0.8], [0.1], [0.2]]])
+    places, edges = _places(losses, accuracies)
+    np.testing.assert_array_equal(places, [[1, 1], [1, 2], [2, 0], [1, 2]])
+    np.testing.assert_array_equal(edges, [0, 1])
