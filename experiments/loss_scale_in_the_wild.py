@@ -6,10 +6,10 @@ Question.   A newcomer trains on minus the predicted probability of the label, o
 Prediction. A factor on the loss: gradient descent sees it and its rate undoes it; Adagrad
             sees it by its accumulator, LARS by biases at 0; all others are blind. Minus the
             probability is a tenth at the start and another direction: each sample is
-            weighted by its own p, and all rules see that. Pixels times 255 with the first kernel divided by 255
-            start as the same function, in which that kernel's step is 65,025 times as long
-            for gradient descent, 255 times for signs and Adam, as long as before for LARS
-            and LAMB: no one rate undoes the first two.
+            weighted by its own p, and all rules see that. Pixels times 255 with the first
+            kernel divided by 255 start as the same function, in which that kernel's step is
+            65,025 times as long for gradient descent, 255 times for signs and Adam, as long
+            as before for LARS and LAMB: no one rate undoes the first two.
 Varied.     Scientific: rule, condition. Controls: constant factors, weights p over their
             mean, standardised pixels. Ablations, added after a first run: 0..16, -p^0.7,
             selection by accuracy, four times as many steps, epsilon 0. Nuisance: learning
