@@ -288,40 +288,13 @@ def run_cell(
     from study import devices, sweep, trees
 
     begun = time.perf_counter()
-    seeds, extra = experiment.seeds, experiment.selection_seeds
-    steps = experiment.steps
-    rates = np.asarray(experiment.learning_rates)
-    conditions = np.arange(len(experiment.conditions))
-    width = len(conditions) * seeds
     with devices.precision(problem.dtype):
-        starts = sweep.starts(problem, tuple(range(seeds + extra)))
+        seeds = range(experiment.seeds + experiment.selection_seeds)
+        starts = sweep.starts(problem, tuple(seeds))
         shared = (problem.data(), starts, table(problem, experiment.conditions))
-        train = _trainer(problem, optimizer)
-        grid = (conditions, rates, np.arange(seeds, seeds + extra))
-        axes = np.meshgrid(*grid, indexing="ij")
-        found = _map(train, shared, steps, axes, width)
-        progress(0.5)
-        places, edges = _places(found["validation_loss"], found["validation_accuracy"])
-        condition, seed = np.indices((len(conditions), seeds))
-        reports = [
-            _map(train, shared, length, (condition, rates[place][condition], seed), width)
-            for place, length in zip(places, (*[steps] * 3, steps * experiment.longer),
-                                     strict=True)
-        ]  # fmt: skip
-        names = ("condition", "tuning", "seed")
-        variables = {
-            name: (names, np.stack([report[name] for report in reports], axis=1))
-            for name in ("test_loss", "test_accuracy", "classes_lost")
-        } | {
-            "validation": (
-                ("condition", "learning_rate", "chosen"),
-                found["validation_loss"],
-            ),
-            "rate": (names[:2], rates[places].T),
-            "at_edge": ("condition", edges),
-            **_first_steps(experiment, problem, optimizer, shared),
-        }
-        variables["test_accuracy"] = (*variables["test_accuracy"], {"decimals": 4})
+        variables = _trained(experiment, problem, optimizer, shared)
+        progress(0.95)
+        variables |= _first_steps(experiment, problem, optimizer, shared)
         coordinates = {
             "condition": list(experiment.conditions),
             "learning_rate": list(experiment.learning_rates),
@@ -329,8 +302,43 @@ def run_cell(
             "leaf": list(trees.names(starts[0])),
         }
         dataset = xr.Dataset(variables, coordinates)
-        runs = axes[0].size + len(TUNINGS) * width
+        runs = variables["validation"][1].size + variables["test_loss"][1].size
         return sweep.finish(dataset, problem, optimizer, begun, runs)
+
+
+def _trained(
+    experiment: LossScaleInTheWild, problem: Problem, optimizer: Optimizer, shared: Any
+) -> dict[str, Any]:
+    """All rates on the seeds for selection, then the reported seeds at those selected."""
+    seeds, extra, steps = experiment.seeds, experiment.selection_seeds, experiment.steps
+    rates = np.asarray(experiment.learning_rates)
+    conditions = np.arange(len(experiment.conditions))
+    train, width = _trainer(problem, optimizer), len(conditions) * seeds
+    grid = (conditions, rates, np.arange(seeds, seeds + extra))
+    axes = np.meshgrid(*grid, indexing="ij")
+    found = _map(train, shared, steps, axes, width)
+    validation = found["validation_loss"]
+    places, edges = _places(validation, found["validation_accuracy"])
+    condition, seed = np.indices((len(conditions), seeds))
+    lengths = (steps, steps, steps, steps * experiment.longer)
+    reports = [
+        _map(train, shared, length, (condition, rates[place][condition], seed), width)
+        for place, length in zip(places, lengths, strict=True)
+    ]
+    names = ("condition", "tuning", "seed")
+    tests = {
+        name: (names, np.stack([report[name] for report in reports], axis=1), shown)
+        for name, shown in (
+            ("test_loss", {}),
+            ("test_accuracy", {"decimals": 4}),
+            ("classes_lost", {}),
+        )
+    }
+    return tests | {
+        "validation": (("condition", "learning_rate", "chosen"), validation),
+        "rate": (names[:2], rates[places].T),
+        "at_edge": ("condition", edges),
+    }
 
 
 def _places(losses: np.ndarray, accuracies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
