@@ -15,10 +15,13 @@ Cost.       Five minutes on two CPU cores.
     python -m experiments.batch_size             run, store, judge, draw
     python -m experiments.batch_size --draw      draw stored records again
 
-Kunstner et al. (2023), arXiv:2304.13960 (abstract; their scripts read: learning-rate
-windows and three seeds); Sreckovic, Geiping & Orvieto (2025), arXiv:2506.12543 (abstract):
-SGD matches Adam at small batches. Each size has the same number of steps, so small batches
-see less data.
+Kunstner et al. (2023), arXiv:2304.13960 (abstract; their scripts read: rules, momentum on
+their updates, learning-rate windows, 800 steps of all of MNIST, three seeds); Sreckovic,
+Geiping & Orvieto (2025), arXiv:2506.12543 (abstract): SGD matches Adam at small batches.
+Each size has the same number of steps, so small batches see less data. `paper` has those
+rules, but for sign descent the sign of the average besides the average of signs, on LeNet-5
+with MNIST's files (`--data`) and on a transformer of two layers; its grid, one for all,
+holds all of their windows.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ from study import cli, optimizers, statistics
 from study.claims import Prediction
 from study.experiment import Comparison, log_grid
 from study.optimizers import Optimizer
-from study.problems import Digits, HeavyTailed, Problem, Text
+from study.problems import Digits, HeavyTailed, LeNet, Problem, Text
+from study.problems.images import Classification
 from study.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -50,8 +54,8 @@ if TYPE_CHECKING:
 class BatchSize(Comparison):
     """Three problems, each at several batch sizes."""
 
-    digits: Digits = Digits()
-    """Real images; its own batch size has no say here."""
+    images: Classification = Digits()
+    """Real images; its own batch size has no say here, but for 0: all, part by part."""
     text: Text = Text(depth=1, width=32, heads=2, context=32, windows=128, batch_size=0)
     """A transformer on so many windows of a text."""
     sizes: tuple[int, ...] = (8, 32, 128, 0)
@@ -62,6 +66,8 @@ class BatchSize(Comparison):
     """Steps at which the objective counts."""
     seeds: int = 3
     """Of data, starts and batches."""
+    momentum: bool = False
+    """Also rules without memory with momentum on their updates, as in the source."""
 
     def __post_init__(self) -> None:
         """Checks types, then ranges."""
@@ -88,7 +94,7 @@ PRESETS = {
     "smoke": dataclasses.replace(
         DEFAULT,
         problem=HeavyTailed(groups=2),
-        digits=Digits(width=4, depth=1),
+        images=Digits(width=4, depth=1),
         text=dataclasses.replace(DEFAULT.text, width=4, context=4, windows=4),
         optimizers=(optimizers.Momentum(),),
         sizes=(2, 0),
@@ -100,14 +106,36 @@ PRESETS = {
     "paper": dataclasses.replace(
         DEFAULT,
         problem=HeavyTailed(groups=8),
-        text=Text(depth=4, width=256, heads=8, context=256, windows=512, batch_size=0),
-        learning_rates=log_grid(-4, 1, per_decade=2),
-        horizons=(200, 1_000),
-        seeds=5,
+        images=LeNet(images="mnist", batch_size=0, part=1_000),
+        text=dataclasses.replace(
+            DEFAULT.text, depth=2, width=128, heads=4, context=64, windows=1_024, part=128
+        ),
+        optimizers=(
+            optimizers.SGD(),
+            optimizers.Momentum(),
+            optimizers.NormalisedGD(),
+            optimizers.SignDescent(),
+            optimizers.Signum(),
+            optimizers.Adam(b1=0.0),
+            optimizers.Adam(),
+        ),
+        sizes=(8, 128, 0),
+        learning_rates=log_grid(-5, 1, per_decade=2),
+        horizons=(50, 100, 800),
+        momentum=True,
     ),
 }
 KEPT = ("objective", "rate", "at_edge")
-FIELDS = {"problem": "Heavy-tailed softmax", "digits": "Digits", "text": "Transformer"}
+FIELDS = {"problem": "Heavy-tailed softmax", "images": "Digits", "text": "Transformer"}
+"""Titles by field; images by another network have its name."""
+SUFFIX = ", momentum"
+"""To the name of a rule whose updates are averaged."""
+
+
+def title_of(experiment: BatchSize, field: str) -> str:
+    """A problem's name in figure and table."""
+    other = field == "images" and not isinstance(experiment.images, Digits)
+    return experiment.images.label if other else FIELDS[field]
 
 
 class Sampled(NamedTuple):
@@ -175,7 +203,10 @@ def run_cell(
     optimizer: Optimizer,
     progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[xr.Dataset, Cost]:
-    """`losses` [size, learning_rate, seed, horizon], on all of the training data."""
+    """`losses` [size, learning_rate, seed, horizon], on all of the training data.
+
+    And `with_momentum` like it, where that is asked for and the rule has no memory.
+    """
     import xarray as xr
 
     from study import devices, sweep
@@ -183,12 +214,17 @@ def run_cell(
     begun = time.perf_counter()
     rates = np.asarray(experiment.learning_rates, problem.dtype)
     with devices.precision(problem.dtype):
-        found = []
+        rules: dict[str, Any] = {"losses": optimizer}
+        if experiment.momentum and str(optimizer) in ("NormalisedGD", "SignDescent"):
+            rules["with_momentum"] = _with_momentum(optimizer)
+        found: dict[str, list[np.ndarray]] = {name: [] for name in rules}
         for i, size in enumerate(experiment.sizes):
-            found.append(_train(experiment, problem, optimizer, size, rates))
+            for name, rule in rules.items():
+                found[name].append(_train(experiment, problem, rule, size, rates))
             progress((i + 1) / len(experiment.sizes))
+        names = ("size", "learning_rate", "seed", "horizon")
         dataset = xr.Dataset(
-            {"losses": (("size", "learning_rate", "seed", "horizon"), np.stack(found))},
+            {name: (names, np.stack(losses)) for name, losses in found.items()},
             {
                 "size": np.asarray(experiment.sizes, np.int32),
                 "learning_rate": list(experiment.learning_rates),
@@ -199,17 +235,35 @@ def run_cell(
         return sweep.finish(dataset, problem, optimizer, begun, runs)
 
 
+def _with_momentum(optimizer: Optimizer) -> Any:
+    """Heavy ball on a rule's updates, as the source's rules have it."""
+    import optax
+
+    from study import trajectories
+
+    def around(rule: Any) -> Any:
+        return optax.chain(rule, optax.trace(decay=0.9))
+
+    return trajectories.Treated(optimizer, around)
+
+
 def _train(
-    experiment: BatchSize,
-    problem: Problem,
-    optimizer: Optimizer,
-    size: int,
-    rates: np.ndarray,
+    experiment: BatchSize, problem: Problem, rule: Any, size: int, rates: np.ndarray
 ) -> np.ndarray:
     """Losses on all of the training data [rate, seed, horizon]."""
+    from study import devices, sweep
+
+    starts = sweep.starts(problem, tuple(range(experiment.seeds)))
+    data = training_data(problem, experiment.seeds)
+    run = trainer(experiment, problem, rule, size)
+    return devices.map_runs(run, (data, starts), [rates])
+
+
+def trainer(experiment: BatchSize, problem: Problem, rule: Any, size: int) -> Any:
+    """(data [set, ...], starts [seed, ...], rate) -> losses [seed, horizon]."""
     import jax
 
-    from study import devices, sweep, trajectories
+    from study import trajectories
 
     sampled: Any = Sampled(problem, size)
 
@@ -221,7 +275,7 @@ def _train(
             params, key = jax.tree.map(lambda leaf: leaf[seed], starts)
             return trajectories.follow(
                 sampled,
-                optimizer,
+                rule,
                 lambda t: rate,
                 experiment.horizons,
                 lambda state, t: whole_loss(problem, state.params, own),
@@ -232,9 +286,7 @@ def _train(
 
         return jax.lax.map(of_seed, jax.numpy.arange(experiment.seeds))
 
-    starts = sweep.starts(problem, tuple(range(experiment.seeds)))
-    data = training_data(problem, experiment.seeds)
-    return devices.map_runs(run, (data, starts), [rates])
+    return run
 
 
 def whole_loss(problem: Problem, params: Any, data: Any) -> Any:
@@ -257,6 +309,12 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
 
     order = ("optimizer", "size", "horizon", "learning_rate", "seed")
     losses = dataset.losses.transpose(*order).values
+    names = list(map(str, dataset.optimizer.values))
+    if "with_momentum" in dataset:
+        more = dataset.with_momentum.transpose(*order).values
+        has = ~np.isnan(more).all((1, 2, 3, 4))
+        losses = np.concatenate([losses, more[has]])
+        names += [name + SUFFIX for name, own in zip(names, has, strict=True) if own]
     shape = losses.shape[:3]
     objective = np.full((*shape, losses.shape[-1]), np.nan)
     rate, edge = np.full((2, *shape), np.nan)
@@ -272,7 +330,7 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
             "rate": (order[:3], rate),
             "at_edge": (order[:3], edge),
         },
-        {name: dataset[name] for name in order[:3]},
+        {"optimizer": names, "size": dataset["size"], "horizon": dataset.horizon},
         {"problem": dataset.attrs["problem"]},
     )
 
@@ -375,7 +433,7 @@ PREDICTIONS = (
             at_least=0.5,
         )
         for field, title in FIELDS.items()
-        if field != "digits"
+        if field != "images"
     ),
     *(
         Prediction(
@@ -385,12 +443,12 @@ PREDICTIONS = (
             at_most=0.5,
         )
         for field, title in FIELDS.items()
-        if field != "digits"
+        if field != "images"
     ),
     Prediction(
         "digits, 100 steps, full batch: momentum ends at most twice as high as Adam",
         "own expectation: ten even classes",
-        _over("digits", "Momentum", 0, 100),
+        _over("images", "Momentum", 0, 100),
         at_most=2.0,
     ),
 )
@@ -400,16 +458,16 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
     """One row for each problem, rule, size and horizon."""
     del manifest
     experiment: Any = results.experiment
-    for field, title in FIELDS.items():
+    for field in FIELDS:
         records = results.selected(getattr(experiment, field))
-        for name in map(str, experiment.optimizers):
+        for name in map(str, records.optimizer.values):
             for size in experiment.sizes:
                 for horizon in experiment.horizons:
                     values = objective(results, field, name, size, horizon)
                     at = records.sel(optimizer=name, size=size, horizon=horizon)
                     estimate = statistics.bootstrap(values)
                     yield {
-                        "problem": title,
+                        "problem": title_of(experiment, field),
                         "optimizer": name,
                         "batch_size": size or "all",
                         "steps": horizon,
@@ -431,9 +489,13 @@ def draw(results: Results) -> dict[str, Figure]:
     experiment: Any = results.experiment
     figure, axes = figures.panels(2, len(FIELDS), height=2.2, sharex=True)
     looks = figures.look(experiment.optimizers)
-    for column, (field, title) in enumerate(FIELDS.items()):
+    for name in map(str, results.selected(experiment.problem).optimizer.values):
+        if name not in looks:
+            own = looks[name.removesuffix(SUFFIX)]
+            looks[name] = own | {"linestyle": ":", "label": own["label"] + SUFFIX}
+    for column, field in enumerate(FIELDS):
         _draw_losses(axes[0, column], results, field, looks, over=None)
-        axes[0, column].set_title(f"{'abc'[column]}  {title}")
+        axes[0, column].set_title(f"{'abc'[column]}  {title_of(experiment, field)}")
         base = "Adam" if "Adam" in looks else next(iter(looks))
         _draw_losses(axes[1, column], results, field, looks, over=base)
         axes[1, column].set_xlabel("Samples in a batch")
