@@ -10,9 +10,9 @@ Prediction. Adam comes below 1.9 nats a character. It leads SGD and momentum, an
             turns its average further than Adam does, and furthest in the embeddings, whose
             gradients are the least even.
 Varied.     Scientific: rule. Nuisance: learning rate, by one budget for every rule: a grid
-            by decades on short runs, then five rates around the best by quarter decades on
+            by decades on short runs, then four rates around the best by half decades on
             runs three times as long, both on a seed of their own and by the validation
-            loss. The long run, five times as long again, has two seeds that no selection
+            loss. The long run, four times as long again, has two seeds that no selection
             has seen. Warm-up and cosine are shares of each run; no weight decay, no
             clipping. Validation also selects the evaluation whose test loss is reported.
 Cost.       About 25 minutes on two CPU cores that do nothing else.
@@ -67,9 +67,9 @@ class Shakespeare(Comparison):
 
     learning_rates: tuple[float, ...] = log_grid(-4, 1)
     """The first grid, the same for every rule."""
-    around: tuple[float, ...] = (-0.5, -0.25, 0.0, 0.25, 0.5)
+    around: tuple[float, ...] = (-0.75, -0.25, 0.25, 0.75)
     """The second grid: decades from the best of the first."""
-    horizons: tuple[int, ...] = (200, 600)
+    horizons: tuple[int, ...] = (250, 750)
     """Steps of a run on the first and on the second grid."""
     steps: int = 3_000
     """Of a reported run."""

@@ -41,7 +41,7 @@ def planted(best):
 
 @pytest.mark.parametrize(
     ("best", "rate", "edge"),
-    [(-3.0, 1e-3, 0), (-2.3, 10**-2.25, 0), (-1.55, 10**-1.5, 1), (1.6, 10**1.5, 1)],
+    [(-2.8, 10**-2.75, 0), (-2.3, 10**-2.25, 0), (-4.6, 10**-4.75, 1), (1.6, 10**1.75, 1)],
 )
 def test_two_grids_find_the_best_rate(monkeypatch, best, rate, edge):
     run_cell, asked = planted(best)
@@ -50,11 +50,11 @@ def test_two_grids_find_the_best_rate(monkeypatch, best, rate, edge):
     cell, cost = shakespeare.run_cell(DEFAULT, DEFAULT.problem, Adam(), shares.append)
     np.testing.assert_allclose(cell.rate, rate, rtol=1e-3)
     assert cell.at_edge == edge
-    assert [stage.steps for stage in asked] == [200, 600, 3000]
-    assert [len(stage.learning_rates) for stage in asked] == [6, 5, 1]
+    assert [stage.steps for stage in asked] == [250, 750, 3000]
+    assert [len(stage.learning_rates) for stage in asked] == [6, 4, 1]
     assert {stage.schedule for stage in asked} == {DEFAULT.schedule}
     assert asked[-1].metrics == MEASURED
-    assert (cost.runs, cost.compile_seconds, cost.run_seconds) == (6 + 5 + 2, 3.0, 6.0)
+    assert (cost.runs, cost.compile_seconds, cost.run_seconds) == (6 + 4 + 2, 3.0, 6.0)
     assert shares == sorted(shares)
     assert shares[-1] < 1
 
