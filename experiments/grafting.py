@@ -6,11 +6,12 @@ Prediction. On the heavy-tailed softmax problem the direction does: momentum's l
             Adam's direction end near Adam, Adam's lengths along momentum's direction far
             above, and steps of constant length along Adam's direction end lower than Adam.
             In a deep network whose gradients vanish a direction that ignores the scale of
-            each element or layer is needed too. On digits neither half matters much.
+            each element or layer is needed too. On digits neither half matters much; on a
+            transformer the magnitude carries half of the gap or more, as in large networks.
 Varied.     Scientific: the rule that gives the length, the one that gives the direction,
             and whether lengths are taken of the whole vector or leaf by leaf. Nuisance:
             learning rate, selected on the objective. Three seeds; two horizons.
-Cost.       Three minutes on two CPU cores.
+Cost.       Five minutes on two CPU cores.
 
     python -m experiments.grafting             run, store, judge, draw
     python -m experiments.grafting --draw      draw stored records again
@@ -18,6 +19,8 @@ Cost.       Three minutes on two CPU cores.
 Agarwal et al. (2020), arXiv:2002.11803 (abstract; code read, `adagraft.py`): they find that
 the magnitude explains much of the gap on large networks. Both rules see the gradients of
 the run that they steer together. Constant length is the magnitude of normalised descent.
+Text: a transformer so small that 396 runs of it take seconds; `paper` has a GPT of four
+layers and width 256, for hours on one GPU.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from study import cli, optimizers, statistics
 from study.claims import Prediction
 from study.experiment import Comparison, log_grid
 from study.optimizers import Optimizer
-from study.problems import DeepBlobs, Digits, HeavyTailed, Problem
+from study.problems import DeepBlobs, Digits, HeavyTailed, Problem, Text
 from study.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -47,18 +50,24 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Grafting(Comparison):
-    """Every rule's length with every rule's direction on three problems."""
+    """Every rule's length with every rule's direction on four problems."""
 
     digits: Digits = Digits()
     """Real images."""
     deep: DeepBlobs = DeepBlobs(depth=12, activation="sigmoid", points=64)
     """Sigmoid layers, each of which divides the squared gradient by eighteen."""
+    text: Text = Text(depth=1, width=16, heads=2, context=16, batch_size=32)
+    """Characters, by a transformer."""
+    text_by_leaf: bool = False
+    """On the text, too, lengths leaf by leaf; it takes twice the time."""
     learning_rates: tuple[float, ...] = log_grid(-4, 1, per_decade=2)
     """The grid of the rule that gives the length."""
     horizons: tuple[int, ...] = (50, 200)
     """Steps at which the objective counts."""
     seeds: int = 3
     """Of data sets or starts and batches."""
+    at_once: int = 0
+    """Runs of the text side by side, 0 all, so that memory is enough."""
 
     def __post_init__(self) -> None:
         """Checks types, then ranges."""
@@ -68,6 +77,8 @@ class Grafting(Comparison):
             self.refuse("horizons", "ascending, at least 1")
         if self.seeds < 1:
             self.refuse("seeds", "at least 1")
+        if self.at_once < 0:
+            self.refuse("at_once", "at least 0")
 
 
 DEFAULT = Grafting(
@@ -87,6 +98,7 @@ PRESETS = {
         problem=HeavyTailed(groups=2),
         digits=Digits(width=4, depth=1, batch_size=4),
         deep=DeepBlobs(depth=2, width=4, points=8, activation="sigmoid"),
+        text=Text(depth=1, width=4, heads=1, context=4, batch_size=2),
         optimizers=(optimizers.SGD(), optimizers.SignDescent()),
         learning_rates=(0.01, 0.1),
         horizons=(1, 2),
@@ -96,9 +108,10 @@ PRESETS = {
     "paper": dataclasses.replace(
         DEFAULT,
         problem=HeavyTailed(groups=7),
-        learning_rates=log_grid(-4, 1, per_decade=4),
-        horizons=(50, 1_000),
-        seeds=10,
+        text=Text(depth=4, width=256, heads=4, context=256, batch_size=32),
+        text_by_leaf=True,
+        horizons=(50, 200, 1_000),
+        at_once=8,
     ),
 }
 KEPT = ("objective", "rate", "at_edge")
@@ -107,6 +120,7 @@ FIELDS = {
     "problem": "Rare classes",
     "digits": "Digits",
     "deep": "Sigmoid, depth 12",
+    "text": "Transformer",
 }
 
 
@@ -175,8 +189,8 @@ def run_cell(
 ) -> tuple[xr.Dataset, Cost]:
     """One rule's lengths: `losses` [direction, scope, learning_rate, seed, horizon].
 
-    The objective that the problem selects by. A problem of one leaf has the scope `whole`
-    alone, the other is NaN.
+    The objective that the problem selects by. A problem of one leaf, and the text where
+    that is not asked for, have the scope `whole` alone; the other is NaN.
     """
     import jax
     import xarray as xr
@@ -187,7 +201,9 @@ def run_cell(
     rules, rates = experiment.optimizers, np.asarray(experiment.learning_rates)
     with devices.precision(problem.dtype):
         starts = sweep.starts(problem, tuple(range(experiment.seeds)))
-        scopes = 1 if len(jax.tree.leaves(starts[0])) == 1 else 2
+        text = isinstance(problem, Text)
+        single = len(jax.tree.leaves(starts[0])) == 1
+        scopes = 1 if single or (text and not experiment.text_by_leaf) else 2
         grid = np.meshgrid(
             np.arange(len(rules)), np.arange(scopes), np.arange(len(rates)), indexing="ij"
         )
@@ -200,7 +216,7 @@ def run_cell(
         ]
         shared = (_data(problem, experiment.seeds), starts)
         run = _trainer(problem, rules, experiment.horizons, experiment.seeds)
-        found = devices.map_runs(run, shared, runs)
+        found = _in_turn(run, shared, runs, experiment.at_once if text else 0)
         losses = np.full((len(rules), 2, len(rates), *found.shape[1:]), np.nan)
         losses[:, :scopes] = found.reshape(len(rules), scopes, len(rates), *found.shape[1:])
         names = ("direction", "scope", "learning_rate", "seed", "horizon")
@@ -214,6 +230,18 @@ def run_cell(
             },
         )
         return sweep.finish(dataset, problem, optimizer, begun, len(rate))
+
+
+def _in_turn(run: Any, shared: Any, runs: list[np.ndarray], width: int) -> np.ndarray:
+    """`devices.map_runs`, so many runs at a time; 0 is all."""
+    from study import devices
+
+    count = len(runs[0])
+    width = width or count
+    padded = [np.pad(axis, (0, -count % width), mode="edge") for axis in runs]
+    starts = range(0, count, width)
+    cuts = ([axis[i : i + width] for axis in padded] for i in starts)
+    return np.concatenate([devices.map_runs(run, shared, cut) for cut in cuts])[:count]
 
 
 def _data(problem: Problem, seeds: int) -> Any:
@@ -386,6 +414,15 @@ PREDICTIONS = (
         )
         for horizon in (50, 200)
     ),
+    *(
+        Prediction(
+            f"transformer, {horizon} steps: the direction carries half of the gap or less",
+            "Agarwal et al. 2020, abstract, for large networks; threshold own",
+            _carried("text", horizon),
+            at_most=0.5,
+        )
+        for horizon in (50, 200)
+    ),
     Prediction(
         "sigmoid layers, 200 steps: the direction carries two thirds of the gap or more",
         "own expectation",
@@ -427,10 +464,10 @@ def draw(results: Results) -> dict[str, Figure]:
     from study import figures
 
     experiment: Any = results.experiment
-    figure, axes = figures.panels(1, len(FIELDS), height=3.0)
+    figure, axes = figures.panels(2, 2, height=2.9)
     rules = [str(rule) for rule in experiment.optimizers]
     labels = [rule.label for rule in experiment.optimizers]
-    for column, (field, title) in enumerate(FIELDS.items()):
+    for place, (field, title) in enumerate(FIELDS.items()):
         horizon = experiment.horizons[0 if field == "problem" else -1]
         values = np.array(
             [
@@ -446,12 +483,12 @@ def draw(results: Results) -> dict[str, Figure]:
         logs = np.log10(np.maximum(values, 1e-6))
         finite = logs[np.isfinite(logs)]
         low, high = (finite.min(), max(finite.max(), finite.min() + 1e-3))
-        panel = axes[0, column]
+        panel = axes.flat[place]
         figures.heat_table(
             panel,
             logs,
-            labels if not column else [""] * len(rules),
-            labels,
+            labels if place % 2 == 0 else [""] * len(rules),
+            labels if place > 1 else [""] * len(rules),
             low=low,
             high=high,
         )
@@ -459,9 +496,11 @@ def draw(results: Results) -> dict[str, Figure]:
             text.set_text(f"{value:.2g}" if np.isfinite(value) else "–")
             text.set_fontsize(6.5)
         panel.tick_params(axis="x", rotation=60)
-        panel.set_title(f"{'abc'[column]}  {title}, {horizon} steps", fontsize=8)
-        panel.set_xlabel("Direction of")
-    axes[0, 0].set_ylabel("Length of")
+        panel.set_title(f"{'abcd'[place]}  {title}, {horizon} steps", fontsize=8)
+        if place > 1:
+            panel.set_xlabel("Direction of")
+        if place % 2 == 0:
+            panel.set_ylabel("Length of")
     return {"figure": figure}
 
 

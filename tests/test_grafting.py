@@ -1,12 +1,16 @@
-"""Traced grafts against `transforms.graft`."""
+"""Traced grafts against `transforms.graft`; runs in turn; the paper's preset."""
+
+import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import random_tree, vector
 
-from experiments.grafting import DEFAULT, Crossed
-from study import transforms
+from experiments import grafting
+from experiments.grafting import DEFAULT, FIELDS, Crossed
+from study import devices, transforms
 
 PARAMS, GRADS = random_tree(0), [random_tree(seed) for seed in (1, 2, 3)]
 RULES = DEFAULT.optimizers[2:]
@@ -30,3 +34,41 @@ def test_a_traced_pair_is_the_graft_of_its_rules(m, d, by_leaf):
     for grad, found in zip(GRADS, updates(m, d, by_leaf), strict=True):
         expected, state = oracle.update(grad, state, PARAMS)
         np.testing.assert_allclose(vector(found), vector(expected), rtol=2e-5, atol=1e-8)
+
+
+def test_runs_in_turn_are_the_runs():
+    def run(offset, x, y):
+        return offset + x * jnp.asarray([1.0, y])
+
+    axes = [np.arange(7, dtype=np.float32), np.arange(7, 14, dtype=np.float32)]
+    whole = grafting._in_turn(run, (np.float32(2),), axes, 0)
+    assert whole.shape == (7, 2)
+    np.testing.assert_array_equal(grafting._in_turn(run, (np.float32(2),), axes, 4), whole)
+
+
+def test_the_text_is_grafted_by_leaf_only_where_asked():
+    spec = dataclasses.replace(grafting.PRESETS["smoke"], seeds=1, horizons=(1,))
+    rule = spec.optimizers[0]
+    whole = grafting.run_cell(spec, spec.text, rule)[0].losses
+    assert np.isnan(whole.sel(scope="leaf")).all()
+    spec = dataclasses.replace(spec, text_by_leaf=True, at_once=4)
+    both = grafting.run_cell(spec, spec.text, rule)[0].losses
+    assert np.isfinite(both).all()
+    np.testing.assert_allclose(both.sel(scope="whole"), whole.sel(scope="whole"), rtol=1e-5)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_run_of_the_paper_preset_traces(field):
+    """Starts and data as shapes alone."""
+    paper = grafting.PRESETS["paper"]
+    problem, like = getattr(paper, field), jax.ShapeDtypeStruct
+    with devices.precision(problem.dtype):
+        data = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, grafting._data(problem, 1)))
+        key = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), paper.seeds))
+        starts = (jax.eval_shape(jax.vmap(problem.init), key), key)
+        run = grafting._trainer(problem, paper.optimizers, paper.horizons, paper.seeds)
+        place = like((), jnp.int32)
+        found = jax.eval_shape(
+            run, data, starts, place, place, like((), bool), like((), problem.dtype)
+        )
+    assert found.shape == (paper.seeds, len(paper.horizons))
