@@ -1,4 +1,4 @@
-"""The one-hot companion against training by Optax."""
+"""The one-hot companion against training by Optax; the paper's preset."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,8 @@ import numpy as np
 import optax
 
 from experiments import heavy_tail
+from study import devices
+from study.problems import HeavyTailed
 
 
 def test_the_companion_is_softmax_regression_on_one_hot_inputs():
@@ -33,3 +35,30 @@ def test_stops_hold_every_horizon():
         stops = heavy_tail._stops(preset)
         assert {0, *preset.horizons} <= set(stops.tolist())
         assert np.all(np.diff(stops) > 0)
+
+
+def test_inputs_are_drawn_as_in_one_piece():
+    """Rows drawn some at a time are the rows drawn together."""
+    problem = HeavyTailed(groups=8)
+    x, classes = problem.data()
+    assert x.size > 2**22  # in several pieces
+    whole = np.random.default_rng(0).random((len(classes), problem.inputs))
+    np.testing.assert_array_equal(x, whole.astype(np.float32))
+
+
+def test_the_paper_preset_is_the_published_size_and_its_runs_trace():
+    """Kunstner et al. (2024): 22,528 samples, 24,576 inputs, 2,047 classes; as shapes."""
+    paper = heavy_tail.PRESETS["paper"]
+    problem, like = HeavyTailed(groups=11), jax.ShapeDtypeStruct
+    assert problem == paper.problem
+    samples = len(problem.class_of_samples())
+    assert (samples, problem.inputs, problem.classes) == (22_528, 24_576, 2_047)
+    data = like((1, samples, problem.inputs), jnp.float32), like((1, samples), jnp.int32)
+    stops = heavy_tail._stops(paper)
+    for optimizer in paper.optimizers:
+        with devices.precision(problem.dtype):
+            run = heavy_tail.trainer(problem, optimizer, stops)
+            found = jax.eval_shape(run, data, like((), jnp.float32))
+        assert found.shape == (1, len(stops), problem.groups)
+    half_decades = np.log10(paper.learning_rates[::2])
+    np.testing.assert_allclose(np.diff(half_decades), 0.5, atol=1e-3)

@@ -124,8 +124,11 @@ class HeavyTailed(WholeData):
         """(inputs [sample, input], classes [sample])."""
         random = np.random.default_rng(self.data_seed)
         classes = self.class_of_samples()
-        x = random.random((len(classes), self.inputs))
-        return x.astype(np.dtype(self.dtype)), classes.astype(np.int32)
+        x = np.empty((len(classes), self.inputs), np.dtype(self.dtype))
+        # In pieces: all of it in float64 would be 4 GB where m is 11.
+        for some in np.array_split(x, max(1, x.size // 2**20)):
+            some[:] = random.random(some.shape)
+        return x, classes.astype(np.int32)
 
     def instances(self, seeds: Sequence[int]) -> Data:
         """Inputs drawn for each seed, [seed, ...]."""
