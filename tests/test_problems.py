@@ -28,7 +28,7 @@ def test_a_problem_is_a_function_of_its_fields_and_a_key(problem, key):
 def test_loss_and_gradient_are_finite_and_of_the_problems_dtype(name, dtype, key):
     problem = PROBLEMS[name](dtype=dtype)
     params, batch = problem.init(key), problem.sample(problem.data(), key)
-    loss, grad = jax.value_and_grad(problem.loss)(params, batch)
+    loss, grad = jax.jit(jax.value_and_grad(problem.loss))(params, batch)
     assert loss.shape == ()
     assert np.isfinite(loss)
     for leaf in jax.tree.leaves((params, grad)):

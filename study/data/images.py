@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.data import files
+from study.data import cifar, files, published
 from study.errors import UserError
 
 
 class Split(NamedTuple):
-    """Inputs [sample, feature] float64 and labels [sample] int32."""
+    """Inputs [sample, ...], floating, and labels [sample] int32."""
 
     inputs: np.ndarray
     labels: np.ndarray
@@ -53,12 +53,12 @@ def digits() -> Splits:
     )
 
 
-MNIST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+MNIST = published.IDX[2:]
 """The files of MNIST's 10,000 test images."""
 
 
 def mnist() -> Splits:
-    """MNIST's 10,000 test images, 28 x 28 pixels in [0, 1], from files of the user's.
+    """MNIST's 10,000 test images, 28 x 28 pixels in [0, 1].
 
     LeCun, Cortes & Burges (1998). A fixed permutation splits them into 8,000 to train on,
     1,000 for validation and 1,000 for the test; the 60,000 others are not used.
@@ -66,14 +66,14 @@ def mnist() -> Splits:
     Raises:
         UserError: a file is missing or is not what its name says.
     """
-    return _mnist(*map(_file, MNIST))
+    return _mnist(*files.find_all(MNIST, "mnist"))
 
 
 @functools.lru_cache(maxsize=1)
 def _mnist(images: Path, classes_of: Path) -> Splits:
     pixels, labels = files.idx(images, 3), files.idx(classes_of, 1)
     if pixels.shape != (10_000, 28, 28) or labels.shape != (10_000,) or labels.max() > 9:
-        raise UserError(f"{MNIST[0]} and {MNIST[1]} are not MNIST's 10,000 test images")
+        raise UserError(f"{images} and {classes_of} are not MNIST's 10,000 test images")
     order = np.random.default_rng(0).permutation(10_000)
     inputs, classes = pixels[order] / 255.0, labels[order].astype(np.int32)
     cuts = (slice(0, 8000), slice(8000, 9000), slice(9000, None))
@@ -81,14 +81,53 @@ def _mnist(images: Path, classes_of: Path) -> Splits:
 
 
 def require_mnist() -> None:
-    """Refuses to go on where MNIST is not there."""
-    for name in MNIST:
-        _file(name)
+    """Refuses to go on where MNIST's 10,000 test images are not there."""
+    files.find_all(MNIST, "mnist")
 
 
-def _file(name: str) -> Path:
-    """Plain or gzipped."""
-    try:
-        return files.find(f"{name}.gz")
-    except UserError:
-        return files.find(name)
+def images(name: str, held_back: int = 0) -> Splits:
+    """A published data set of images: `mnist`, `fashion-mnist` or `cifar-10`.
+
+    Pixels in [0, 1], float32 [sample, row, column, (color)]. The parts to train on and to
+    test on are the publisher's. Validation is `held_back` images of the former, by a fixed
+    permutation; with 0, all of them are trained on and validation is the test itself, as
+    in benchmarks that select on it.
+
+    Raises:
+        UserError: a file is missing, damaged or another than its name says.
+    """
+    return _images(name, held_back, _find(name))
+
+
+def require_images(name: str) -> None:
+    """Refuses to go on without the files of a published data set."""
+    _find(name)
+
+
+def _find(name: str) -> tuple[Path, ...]:
+    if published.IMAGES[name].form == "cifar":
+        return cifar.find()
+    return tuple(files.find_all(published.IDX, name))
+
+
+@functools.lru_cache(maxsize=1)
+def _images(name: str, held_back: int, paths: tuple[Path, ...]) -> Splits:
+    about, where = published.IMAGES[name], ", ".join(map(str, paths))
+    if about.form == "cifar":
+        train, test = cifar.read(paths)
+    else:
+        arrays = [files.idx(path, (3, 1)[i % 2]) for i, path in enumerate(paths)]
+        train, test = arrays[:2], arrays[2:]
+    parts = []
+    for (pixels, labels), counts in ((train, about.train), (test, about.test)):
+        shape = (sum(counts), *about.shape)
+        if pixels.shape != shape or labels.shape != shape[:1]:
+            raise UserError(f"{where}: not {shape[0]} images and labels of {name}")
+        if not np.array_equal(np.bincount(labels, minlength=len(counts)), counts):
+            raise UserError(f"{where}: the labels are not those of {name}")
+        parts.append(Split(pixels / np.float32(255), labels.astype(np.int32)))
+    if not held_back:
+        return Splits(parts[0], parts[1], parts[1])
+    order = np.random.default_rng(0).permutation(len(parts[0].labels))
+    held, rest = (Split(*(x[o] for x in parts[0])) for o in np.split(order, [held_back]))
+    return Splits(rest, held, parts[1])

@@ -4,12 +4,14 @@ A problem of your own is a subclass of `Problem` under `@PROBLEMS.register`, in 
 module.
 """
 
+from study.problems.autoencoder import ImageVAE
 from study.problems.base import PROBLEMS, Problem
 from study.problems.bigram import Bigrams
 from study.problems.blocks import BlockQuadratic
 from study.problems.chebyshev import ChebyshevFit
 from study.problems.constrained import MatrixQuadratic, TiltedBowl
 from study.problems.deep import DeepBlobs, RandomTargets, Recall
+from study.problems.deepobs import Image2C2D, Image3C3D, ImageLogreg, ImageMLP
 from study.problems.images import Digits, LeNet
 from study.problems.incontext import InContextRegression
 from study.problems.invariant import InvariantRegression
@@ -23,6 +25,7 @@ from study.problems.online import (
     TwoSamples,
 )
 from study.problems.quadratic import DeepObsQuadratic, NoisyQuadratic
+from study.problems.recurrent import TextLSTM
 from study.problems.rotated import RotatedQuadratic
 from study.problems.text import Text
 from study.problems.toy import (
@@ -44,6 +47,11 @@ __all__ = [
     "Digits",
     "GivenGradient",
     "HeavyTailed",
+    "Image2C2D",
+    "Image3C3D",
+    "ImageLogreg",
+    "ImageMLP",
+    "ImageVAE",
     "InContextRegression",
     "InvariantRegression",
     "LeNet",
@@ -66,6 +74,7 @@ __all__ = [
     "SlantedValley",
     "SparseNoise",
     "Text",
+    "TextLSTM",
     "TiltedBowl",
     "TwoSamples",
 ]
