@@ -5,9 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers import vector
 
+from experiments import linear_transformer
+from study import devices, sweep
 from study.problems import InContextRegression
 from study.problems.incontext import moments
 
@@ -105,3 +108,65 @@ def test_batches_are_new_and_examples_are_their_prompts(key):
     np.testing.assert_allclose(
         losses.mean(), jax.jit(SMALL.loss)(params, batches[0]), rtol=1e-5
     )
+
+
+# The experiment ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Losses [seed, step] by condition, with all conditions side by side."""
+    problem = InContextRegression(
+        dimension=2, context=2, layers=1, batch_size=3, deviation=1.5
+    )
+    experiment = dataclasses.replace(
+        linear_transformer.DEFAULT,
+        problem=problem,
+        steps=8,
+        selected_at=8,
+        window=1,
+        horizons=(8,),
+    )
+    settings = [(name, 0.1) for name in linear_transformer.CONDITIONS]
+    with devices.precision("float32"):
+        found = linear_transformer._train(experiment, problem, settings, (0, 1), 8)
+    return problem, dict(
+        zip([name for name, _ in settings], found["loss"].swapaxes(0, 1), strict=True)
+    )
+
+
+UNIT = optax.stateless(lambda g, _: optax.tree.scale(1 / optax.tree.norm(g), g))
+RULES = {
+    "SGD": (optax.clip_by_global_norm(1.0), optax.sgd(0.1)),
+    "momentum, not clipped": (optax.sgd(0.1, momentum=0.9),),
+    "momentum of unit gradients": (UNIT, optax.sgd(0.1, momentum=0.9)),
+    "AdamW": (optax.clip_by_global_norm(1.0), optax.adamw(0.1, b2=0.9, weight_decay=0.0)),
+    "normalised momentum": (
+        optax.clip_by_global_norm(1.0),
+        optax.trace(0.9),
+        UNIT,
+        optax.scale(-0.1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_condition_side_by_side_is_its_rule_alone(name, trained):
+    problem, losses = trained
+    rule = optax.chain(*RULES[name])
+
+    @jax.jit
+    def run(params, key):
+        def advance(carry, t):
+            params, state = carry
+            loss, grad = problem.slope(params, problem.batch({}, key, t))
+            update, state = rule.update(grad, state, params)
+            return (optax.apply_updates(params, update), state), loss
+
+        return jax.lax.scan(advance, (params, rule.init(params)), jnp.arange(8))[1]
+
+    with devices.precision("float32"):
+        params, keys = sweep.starts(problem, (0, 1))
+        expected = run(jax.tree.map(lambda x: x[1], params), keys[1])
+    np.testing.assert_allclose(losses[name][1], expected, rtol=1e-4)
+    assert not np.allclose(losses[name], losses["Signum"], rtol=1e-3)
