@@ -6,9 +6,10 @@ Question.   Let a rule see the matrices of a small transformer in a random basis
 Prediction. Adam's loss rises from plain and output-wise, which cost nothing, to input-wise,
             layer-wise and global, which slows it by more than a twentieth. Momentum's does
             not move, to 1e-3. Turning the axes of tokens alone costs half of that or more.
-Varied.     Scientific: scope, rule. Nuisance: learning rate, selected in each scope on
-            seeds of their own by the validation loss after 200 steps. A seed decides start,
-            batches and basis; five are reported, by the test loss.
+Varied.     Scientific: scope, rule. Nuisance: learning rate, selected in each scope, for
+            momentum in the plain one alone, on seeds of their own by the validation loss
+            after 200 steps. A seed decides start, batches and basis; five are reported, by
+            the test loss.
 Cost.       Two minutes on two CPU cores.
 
     python -m experiments.transformer_scopes             run, store, judge, draw
