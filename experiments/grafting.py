@@ -493,7 +493,8 @@ def draw(results: Results) -> dict[str, Figure]:
             high=high,
         )
         for text, value in zip(panel.texts, values.ravel(), strict=True):
-            text.set_text(f"{value:.2g}" if np.isfinite(value) else "–")
+            digits = 3 if field == "text" else 2  # there all lie between 1.5 and 3
+            text.set_text(f"{value:.{digits}g}" if np.isfinite(value) else "–")
             text.set_fontsize(6.5)
         panel.tick_params(axis="x", rotation=60)
         panel.set_title(f"{'abcd'[place]}  {title}, {horizon} steps", fontsize=8)
