@@ -7,7 +7,7 @@ import pytest
 
 from study import optimizers, sweep, tuning
 from study.experiment import Experiment
-from study.problems import Digits, HeavyTailed, NoisyQuadratic
+from study.problems import Digits, HeavyTailed, NoisyQuadratic, Problem
 from study.tuning import Setting
 
 SMALL = Experiment(
@@ -24,7 +24,7 @@ SMALL = Experiment(
 BOWL = NoisyQuadratic(dim=4)
 
 
-def ends(optimizer, settings, problem=BOWL, seeds=(0, 1)):
+def ends(optimizer, settings, problem: Problem = BOWL, seeds=(0, 1)):
     spec = dataclasses.replace(SMALL, problem=problem, metrics=("angle",))
     return tuning.run(spec, problem, optimizer, settings, seeds, 6).evaluations["objective"]
 
