@@ -36,7 +36,7 @@ import numpy as np
 
 from study import cli, optimizers, ranking, statistics
 from study.claims import Prediction
-from study.experiment import Experiment, log_grid
+from study.experiment import Scheduled, log_grid
 from study.optimizers import Optimizer
 from study.problems import Digits, HeavyTailed, NoisyQuadratic, Problem, Text
 from study.statistics import Estimate
@@ -56,7 +56,7 @@ ABOUT = (0.5623, 1.0, 1.778)
 
 
 @dataclasses.dataclass(frozen=True)
-class TunedComparison(Experiment):
+class TunedComparison(Scheduled):
     """Each rule with the same number of trials on four problems."""
 
     quadratic: NoisyQuadratic = NoisyQuadratic()

@@ -12,17 +12,17 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from study import devices, metrics, sweep, train
 from study.experiment import Experiment
 from study.optimizers import Optimizer
 from study.problems import Problem
+from study.schedules import Schedule
 from study.types import Array, Params, Scalar
 
 REFINED = (10**-0.25, 10**-0.125, 10**0.125, 10**0.25)
@@ -51,17 +51,15 @@ VARIANTS = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Adjusted:
-    """An entry with traced numbers for some of its fields, and weights that decay.
+    """An entry with traced numbers for some of its fields; its counterpart has none.
 
     Attributes:
-        optimizer: the entry; its counterpart stays as it is.
+        optimizer: the entry.
         fields: traced values by name.
-        weight_decay: times the rate, decoupled, off all leaves of two axes or more.
     """
 
     optimizer: Optimizer
     fields: dict[str, Scalar]
-    weight_decay: Scalar
 
     @property
     def asks(self) -> tuple[str, ...]:
@@ -73,24 +71,24 @@ class Adjusted:
         entry = copy.copy(self.optimizer)  # a spec itself refuses what is traced
         for name, value in self.fields.items():
             object.__setattr__(entry, name, value)
-        decay = optax.add_decayed_weights(
-            -learning_rate * self.weight_decay,
-            lambda p: jax.tree.map(lambda x: x.ndim > 1, p),
-        )
-        return optax.chain(entry.build(learning_rate), decay)
+        return entry.build(learning_rate)
 
     def unscaled(self) -> Any:
         """Of the entry; this very object where that is its own counterpart."""
         counterpart = self.optimizer.unscaled()
         return self if counterpart == self.optimizer else counterpart
 
-    def decay_update(self, learning_rate: Scalar, params: Params) -> None:
-        """None."""
-        del learning_rate, params
+    def evaluated(self, state: Any, params: Params) -> Params:
+        """The entry's."""
+        return self.optimizer.evaluated(state, params)
+
+    def decay_update(self, learning_rate: Scalar, params: Params) -> Any:
+        """The entry's."""
+        return self.optimizer.decay_update(learning_rate, params)
 
 
 class Setting(NamedTuple):
-    """What a run may differ in besides its seed: rate, fields by name, decoupled decay."""
+    """What a run may differ in besides its seed: rate, fields by name, further decay."""
 
     rate: float
     fields: dict[str, float]
@@ -158,7 +156,7 @@ def run(
         (
             setting.rate,
             every.index(seed),
-            setting.weight_decay,
+            experiment.weight_decay + setting.weight_decay,
             *(setting.fields.get(f, p) for f, p in zip(fields, plain, strict=True)),
         )
         for setting in settings
@@ -173,6 +171,8 @@ def run(
         experiment.record_every,
         experiment.evaluate_every,
         experiment.steps,
+        experiment.schedule,
+        experiment.decays,
     )
     parts = []
     with devices.precision(problem.dtype):
@@ -200,6 +200,8 @@ def trainer(
     record_every: int,
     evaluate_every: int,
     steps: int,
+    schedule: Schedule,
+    decays: Literal["matrices", "all"],
 ) -> Callable[..., Any]:
     """(data [set], starts [seed], rate, seed's place, decay, *fields) -> one run's Runs."""
 
@@ -208,18 +210,20 @@ def trainer(
     ) -> tuple[Any, Any]:
         own = jax.tree.map(lambda leaf: leaf[place % len(leaf)], data)
         params, key = jax.tree.map(lambda leaf: leaf[place], starts)
-        rule: Any = Adjusted(optimizer, dict(zip(fields, values, strict=True)), decay)
+        adjusted: Any = Adjusted(optimizer, dict(zip(fields, values, strict=True)))
+        rule: Any = train.Decayed(adjusted, decay, decays)
         shadowed = any(metrics.METRICS[name].unscaled for name in names)
         state = train.start(rule, rate, params, shadowed, problem.state_dtype)
 
         def evaluate(state: train.State) -> Any:
-            shown = optimizer.evaluated(state.optimizer, state.params)
+            shown = rule.evaluated(state.optimizer, state.params)
             return problem.evaluate(own, shown)
 
         def advance(count: int, state: train.State, first: Array) -> Any:
             state, records = train.segment(
-                problem, rule, names, record_every, count, own, rate, key, state, first
-            )
+                problem, rule, names, record_every, count, own, rate, key, state, first,
+                schedule.rates(steps),
+            )  # fmt: skip
             return state, (evaluate(state), records)
 
         begin = jax.tree.map(lambda x: x[None], evaluate(state))
