@@ -106,6 +106,58 @@ def follow(
     return state, seen
 
 
+def by_epochs(
+    problem: Problem,
+    optimizer: Optimizer,
+    rate: Array,
+    epochs: tuple[int, int, Array],
+    measured: tuple[tuple[str, ...], int],
+    *,
+    params: Params,
+    key: Key,
+    data: Data,
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """One run, evaluated after each epoch, up to a budget that may be traced.
+
+    Args:
+        problem: whose batches, gradients and evaluations.
+        optimizer: the rule.
+        rate: the learning rate [].
+        epochs: steps in one, the largest number of them, and the budget [], how many to
+            run: runs of different budgets share a program.
+        measured: names of metrics, and every how many steps of an epoch.
+        params: theta_0.
+        key: of the batches.
+        data: of the problem.
+
+    Returns:
+        Evaluations [epoch] from 0 to the largest number, and records [epoch, record, ...],
+        NaN beyond the budget.
+    """
+    length, longest, budget = epochs
+    names, every = measured
+
+    def train_on(state: train.State, epoch: Array) -> Any:
+        first = epoch * length
+        state, records = train.segment(
+            problem, optimizer, names, every, length, data, rate, key, state, first
+        )
+        return state, (problem.evaluate(data, state.params), records)
+
+    def rest(state: train.State, epoch: Array) -> Any:
+        shapes = jax.eval_shape(train_on, state, epoch)[1]
+        return state, jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
+
+    def step(state: train.State, epoch: Array) -> Any:
+        return jax.lax.cond(epoch < budget, train_on, rest, state, epoch)
+
+    begin = train.start(optimizer, rate, params, dtype=problem.state_dtype)
+    _, (seen, records) = jax.lax.scan(step, begin, jnp.arange(longest))
+    before = problem.evaluate(data, params)
+    joined = {name: jnp.concatenate([before[name][None], seen[name]]) for name in seen}
+    return joined, records
+
+
 def power_law(rate: Scalar, exponent: float, shift: float = 1.0) -> Callable[..., Array]:
     """Rate * (t + shift)^-exponent, t from 0."""
     return lambda t: rate * (jnp.asarray(t, float) + shift) ** -exponent

@@ -12,7 +12,7 @@ from flax import nnx
 from helpers import vector
 from scipy import signal
 
-from study import data, networks
+from study import data, networks, optimizers, train, trajectories
 from study.data import files
 from study.errors import UserError
 from study.networks import patches
@@ -316,3 +316,32 @@ def test_problems_refuse_what_they_cannot_do(monkeypatch):
     monkeypatch.setenv("STUDY_CACHE", "/nowhere")
     with pytest.raises(UserError, match=r"train-images-idx3.*a folder fashion-mnist"):
         Image2C2D(images="fashion-mnist").require()
+
+
+def test_a_run_by_epochs_is_the_plain_run_up_to_its_budget(key):
+    problem = ImageLogreg(batch_size=359, order="fixed")
+    arrays, params = jax.tree.map(jnp.asarray, problem.data()), problem.init(key)
+    rule, rate = optimizers.Adam(), jnp.float32(0.01)
+    seen, records = jax.jit(
+        lambda budget: trajectories.by_epochs(
+            problem,
+            rule,
+            rate,
+            (3, 3, budget),
+            (("angle",), 2),
+            params=params,
+            key=key,
+            data=arrays,
+        )
+    )(2)
+    assert records["angle"].shape == (3, 2)
+    assert np.all(np.isfinite(records["angle"][:2]))
+    assert np.all(np.isnan(records["angle"][2]))
+    state = train.start(rule, rate, params, shadowed=False)
+    losses = [problem.evaluate(arrays, params)["test_loss"]]
+    advance = jax.jit(lambda s, t: train.step(problem, rule, arrays, rate, key, s, t)[0])
+    for t in range(6):
+        state = advance(state, jnp.int32(t))
+        if t % 3 == 2:
+            losses.append(problem.evaluate(arrays, state.params)["test_loss"])
+    np.testing.assert_allclose(seen["test_loss"], [*map(float, losses), np.nan], rtol=1e-5)
