@@ -449,9 +449,9 @@ def draw(results: Results) -> dict[str, Figure]:
         axes[1, 1].plot(at.learning_rate, at.tuning, **spot)
         _draw_layers(axes[1, 0], at, spot)
     axes[0, 0].set(xlabel="Epoch", ylabel="Test accuracy")
-    axes[0, 0].set_title(f"a  {problem.label}: alike in the end")
+    axes[0, 0].set_title(f"a  {problem.label}: test accuracy")
     axes[0, 1].set(xlabel="Epoch", ylabel="Degrees from $-g$", ylim=(-4, 94))
-    axes[0, 1].set_title("b  and far apart in direction")
+    axes[0, 1].set_title("b  Angle from plain SGD's update")
     axes[1, 0].set(ylabel="Degrees from $-g$", ylim=(-4, 94))
     axes[1, 0].set_title("c  The same by layer, second half")
     axes[1, 1].set(

@@ -139,23 +139,34 @@ def by_epochs(
 
     def train_on(state: train.State, epoch: Array) -> Any:
         first = epoch * length
-        state, records = train.segment(
+        return train.segment(
             problem, optimizer, names, every, length, data, rate, key, state, first
         )
-        return state, (problem.evaluate(data, state.params), records)
-
-    def rest(state: train.State, epoch: Array) -> Any:
-        shapes = jax.eval_shape(train_on, state, epoch)[1]
-        return state, jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
 
     def step(state: train.State, epoch: Array) -> Any:
-        return jax.lax.cond(epoch < budget, train_on, rest, state, epoch)
+        seen = _if(
+            epoch <= budget, lambda: problem.evaluate(data, state.params), _undefined
+        )
+        state, records = _if(
+            epoch < budget,
+            lambda: train_on(state, epoch),
+            lambda shapes: (state, _undefined(shapes[1])),
+        )
+        return state, (seen, records)
 
     begin = train.start(optimizer, rate, params, dtype=problem.state_dtype)
-    _, (seen, records) = jax.lax.scan(step, begin, jnp.arange(longest))
-    before = problem.evaluate(data, params)
-    joined = {name: jnp.concatenate([before[name][None], seen[name]]) for name in seen}
-    return joined, records
+    _, (seen, records) = jax.lax.scan(step, begin, jnp.arange(longest + 1))
+    return seen, jax.tree.map(lambda leaf: leaf[:-1], records)
+
+
+def _if(yes: Array, do: Callable[[], Any], otherwise: Callable[[Any], Any]) -> Any:
+    """What `do` gives, or else `otherwise` of its shapes, which is not computed."""
+    shapes = jax.eval_shape(do)
+    return jax.lax.cond(yes, do, lambda: otherwise(shapes))
+
+
+def _undefined(shapes: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
 
 
 def power_law(rate: Scalar, exponent: float, shift: float = 1.0) -> Callable[..., Array]:

@@ -608,3 +608,18 @@ def test_what_unpacks_beyond_bounds_is_refused(tmp_path, monkeypatch):
     path.write_bytes(gzip.compress(bytes(10**6)))
     with pytest.raises(UserError, match="more than 1000 bytes"):
         files.idx(path, 3)
+
+
+def test_a_batch_as_python_2_pickled_it_is_read(small_cifar):
+    """With byte strings, as in the published archive, and NumPy's old module names."""
+    raw = bytes(range(24))
+    head = (
+        b"\x80\x02}q\x01(U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03"
+        b"cnumpy\nndarray\nq\x04K\x00\x85q\x05U\x01bq\x06\x87q\x07Rq\x08(K\x01K\x02K\x0c"
+        b"\x86q\tcnumpy\ndtype\nq\nU\x02u1q\x0bK\x00K\x01\x87q\x0cRq\r(K\x03U\x01|q\x0e"
+        b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\x0fb\x89T\x18\x00\x00\x00"
+    )
+    tail = b"q\x10tq\x11bU\x06labelsq\x12]q\x13(K\x00K\x01eu."
+    images, labels = cifar.pickled(head + raw + tail, "data_batch_1")
+    np.testing.assert_array_equal(images[0, 0, 0], [0, 4, 8])
+    assert list(labels) == [0, 1]
