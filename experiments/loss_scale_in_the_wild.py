@@ -145,7 +145,7 @@ DEFAULT = LossScaleInTheWild(
 PRESETS = {
     "smoke": dataclasses.replace(
         DEFAULT,
-        problem=Digits(width=4, depth=1, batch_size=4),
+        problem=Digits(depth=0, batch_size=4),
         optimizers=(optimizers.SGD(),),
         conditions=("plain", "minus p", "same function"),
         learning_rates=(4.0**-8, 0.25),
@@ -527,10 +527,10 @@ def _leaf(leaf: str, base: str | None = None) -> Values:
     """Length of a leaf's first step over the plain one; over another leaf's."""
 
     def values(results: Results, rule: str, condition: str, _: str) -> np.ndarray:
-        names = results.selected(results.experiment.problem).leaf.values.tolist()
-        found = record(results, "length", rule, condition)
-        own = found[:, names.index(leaf)]
-        return own if base is None else own / found[:, names.index(base)]
+        found = results.selected(results.experiment.problem).length
+        found = found.sel(optimizer=rule, condition=condition)
+        own = found.sel(leaf=leaf).values
+        return own if base is None else own / found.sel(leaf=base).values
 
     return values
 
