@@ -531,17 +531,15 @@ def carried(results: Results) -> Estimate:
     return statistics.bootstrap(direction / (direction + magnitude))
 
 
-def _leaves(results: Results, stop: int) -> Any:
-    """Gradient norms [seed, leaf] of AdamW's runs, in the window that ends there."""
+def _spread(results: Results, name: str, stop: int) -> np.ndarray:
+    """Largest over smallest leaf of the gradients [seed] in the window that ends there.
+
+    The last P, which has none, is left out.
+    """
     records = results.selected(results.experiment.problem).leaf_norm
-    return records.sel(condition="AdamW", stop=stop)
-
-
-def _spread(results: Results) -> Estimate:
-    """Largest over smallest leaf of the first gradients; the last P, always 0, aside."""
-    experiment: Any = results.experiment
-    values = _leaves(results, experiment.window).values[:, _told(results)]
-    return statistics.bootstrap(values.max(1) / values.min(1))
+    values = records.sel(condition=name, stop=stop).values[:, _told(results)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return values.max(1) / values.min(1)
 
 
 def _told(results: Results) -> np.ndarray:
@@ -651,7 +649,7 @@ PREDICTIONS = (
     Prediction(
         "first 50 steps: the leaves' gradients differ by a factor of 5 or more",
         OWN + ": P acts through the small Q",
-        _spread,
+        lambda results: statistics.bootstrap(_spread(results, "AdamW", 50)),
         at_least=5.0,
     ),
     Prediction(
@@ -686,6 +684,7 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
                 "gradient_norm": float(at.norm.median()),
                 "largest_over_mean": float((at.largest / at.norm).median()),
                 "share_clipped": float(at["cut"].median()),
+                "leaf_spread": statistics.bootstrap(_spread(results, name, step)).value,
             }
     for name, rate in published(experiment):
         for step in experiment.horizons:
@@ -697,7 +696,10 @@ def _row(
     name: str, batch: int, step: int, rate: float, values: np.ndarray
 ) -> dict[str, Any]:
     estimate = statistics.bootstrap(values)
-    measured = ("at_edge", "cosine_with_momentum", "gradient_norm", "largest_over_mean")
+    measured = (
+        *("at_edge", "cosine_with_momentum", "gradient_norm", "largest_over_mean"),
+        *("share_clipped", "leaf_spread"),
+    )
     return {
         "condition": name,
         "batch_size": batch,
@@ -706,12 +708,17 @@ def _row(
         "loss": estimate.value,
         "loss_low": estimate.low,
         "loss_high": estimate.high,
-    } | dict.fromkeys((*measured, "share_clipped"), np.nan)
+    } | dict.fromkeys(measured, np.nan)
 
 
 # Figure -----------------------------------------------------------------------------------
 
-CURVES = ("SGD", "momentum", "normalised momentum", "Signum", "Adam, b2 = 0.999", "AdamW")
+CURVES = (
+    *("SGD", "momentum", "normalised momentum", "Signum", "Adam, b2 = 0.999", "AdamW"),
+    BY_LEAF,
+)
+LEAPING = ("SGD", "Adam, b2 = 0.999")
+"""Now and then one of their runs leaps up: their bands would cover the panel."""
 
 
 def draw(results: Results) -> dict[str, Figure]:
@@ -736,8 +743,14 @@ def _draw_curves(axes: Axes, results: Results) -> None:
     for place, name in enumerate(names):
         values = records.loss.sel(condition=name).values
         shown = looks[CONDITIONS[name].magnitude] | {"label": name, "lw": 1.1}
+        if name == BY_LEAF:
+            shown |= {"color": "#e08a00", "linestyle": "-", "marker": "*"}
+            shown["label"] = "momentum, AdamW's length by matrix"
+        if name in LEAPING:
+            values = np.median(values, axis=0, keepdims=True)
         figures.curve(axes, records.step.values, values, shown, place)
-    axes.set(yscale="log", xlabel="Step", ylabel="Loss, mean of 50 steps")
+    axes.set(yscale="log", xlabel="Step", ylabel=f"Loss, mean of {experiment.window} steps")
+    axes.set_ylim(top=10)
     axes.set_title("a  At selected rates")
 
 
@@ -752,7 +765,7 @@ def _draw_halves(axes: Axes, results: Results) -> None:
         "constant": ("normalised momentum", "constant length along AdamW"),
     }
     experiment: Any = results.experiment
-    step = JUDGED if JUDGED in experiment.horizons else experiment.horizons[-1]
+    step = _shown(experiment)
     there = set(chosen(experiment))
     values = np.array(
         [
@@ -771,25 +784,44 @@ def _draw_halves(axes: Axes, results: Results) -> None:
 
 
 def _draw_leaves(axes: Axes, results: Results) -> None:
-    """How each rule's update is shared among the matrices in the first window."""
+    """How gradient and updates are shared among the matrices."""
     from study import figures
 
     experiment: Any = results.experiment
     records = results.selected(experiment.problem)
     looks: Any = figures.look(experiment.optimizers)
-    places = _told(results)
+    places, step = _told(results), _shown(experiment)
+
+    def share(variable: str, name: str) -> np.ndarray:
+        values = records[variable].sel(condition=name, stop=step).values[:, places]
+        return np.median(values / np.sqrt((values**2).sum(1, keepdims=True)), axis=0)
+
     for name in ("momentum", "AdamW"):
-        if name not in records.condition.values:
-            continue
-        updates = records.leaf_update.sel(condition=name, stop=experiment.window)
-        values = updates.values[:, places]
-        share = np.median(values / np.sqrt((values**2).sum(1, keepdims=True)), axis=0)
-        axes.plot(share, **looks[CONDITIONS[name].magnitude])
-    axes.axhline(1 / np.sqrt(len(places)), color="#999999", lw=0.7, zorder=0)
+        if name in records.condition.values:
+            axes.plot(share("leaf_update", name), **looks[CONDITIONS[name].magnitude])
+    if "AdamW" in records.condition.values:
+        gradient = share("leaf_norm", "AdamW")
+        axes.plot(gradient, color="black", ls=(0, (1.2, 1.2)), marker="o", ms=3)
+        axes.annotate(
+            "gradient of\nAdamW's runs",
+            (len(places) - 1, gradient[-1]),
+            (-16, 6),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=7,
+        )
     names = [str(name) for name in records.leaf.values[places]]
     axes.set_xticks(range(len(names)), [_leaf(name) for name in names])
-    axes.set(ylim=0, xlabel="Matrix", ylabel="Share of the update's norm")
-    axes.set_title(f"c  First {experiment.window} steps")
+    axes.set(yscale="log", xlabel="Matrix", ylabel="Share of the norm")
+    axes.minorticks_off()
+    axes.set_yticks([0.03, 0.1, 0.3, 1], ["0.03", "0.1", "0.3", "1"])
+    axes.set_title(f"c  By matrix, step {step:,}")
+
+
+def _shown(experiment: LinearTransformer) -> int:
+    """The step of the test, or the last there is."""
+    return JUDGED if JUDGED in experiment.horizons else experiment.horizons[-1]
 
 
 def _leaf(name: str) -> str:
