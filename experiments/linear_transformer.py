@@ -274,7 +274,7 @@ def run_cell(
             "condition": list(chosen(experiment)),
             "setting": [f"{name} {rate:g}" for name, rate in settings],
             "learning_rate": list(experiment.learning_rates),
-            "step": np.asarray(experiment.windows, np.int32),
+            "until": np.asarray(experiment.windows, np.int32),
             "stop": np.asarray(experiment.stops, np.int32),
             "leaf": list(leaves),
         },
@@ -289,14 +289,14 @@ DIMENSIONS = {
     "objective": ("condition", "learning_rate", "selection_seed"),
     "rate": ("condition",),
     "at_edge": ("condition",),
-    "loss": ("condition", "seed", "step"),
+    "loss": ("condition", "seed", "until"),
     "turn": ("condition", "seed", "stop"),
     "norm": ("condition", "seed", "stop"),
     "largest": ("condition", "seed", "stop"),
     "cut": ("condition", "seed", "stop"),
     "leaf_norm": ("condition", "seed", "stop", "leaf"),
     "leaf_update": ("condition", "seed", "stop", "leaf"),
-    "source_loss": ("setting", "seed", "step"),
+    "source_loss": ("setting", "seed", "until"),
 }
 KEPT = tuple(DIMENSIONS)
 
@@ -482,13 +482,13 @@ JUDGED = 2_000
 def loss(results: Results, name: str, step: int = JUDGED) -> np.ndarray:
     """Mean loss [seed] of the window that ends there, at the selected rate; inf if lost."""
     records = results.selected(results.experiment.problem).loss
-    return statistics.worst(records.sel(condition=name, step=step).values)
+    return statistics.worst(records.sel(condition=name, until=step).values)
 
 
 def source_loss(results: Results, name: str, rate: float, step: int) -> np.ndarray:
     """The same at a published rate, with the batches of the source."""
     records = results.selected(results.experiment.problem).source_loss
-    return statistics.worst(records.sel(setting=f"{name} {rate:g}", step=step).values)
+    return statistics.worst(records.sel(setting=f"{name} {rate:g}", until=step).values)
 
 
 def over(name: str, base: str) -> Callable[[Results], Estimate]:
@@ -748,7 +748,7 @@ def _draw_curves(axes: Axes, results: Results) -> None:
             shown["label"] = "momentum, AdamW's length by matrix"
         if name in LEAPING:
             values = np.median(values, axis=0, keepdims=True)
-        figures.curve(axes, records.step.values, values, shown, place)
+        figures.curve(axes, records.until.values, values, shown, place)
     axes.set(yscale="log", xlabel="Step", ylabel=f"Loss, mean of {experiment.window} steps")
     axes.set_ylim(top=10)
     axes.set_title("a  At selected rates")
