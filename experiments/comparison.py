@@ -25,7 +25,6 @@ Equal budgets after Schmidt, Schneider & Hennig (2021), arXiv:2007.01547, and Ch
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import math
 import time
@@ -37,8 +36,17 @@ import numpy as np
 from study import cli, optimizers, ranking, statistics
 from study.claims import Prediction
 from study.experiment import Scheduled, log_grid
-from study.optimizers import Optimizer
-from study.problems import Digits, HeavyTailed, NoisyQuadratic, Problem, Text
+from study.optimizers import OPTIMIZERS, Optimizer
+from study.problems import (
+    Digits,
+    HeavyTailed,
+    Image2C2D,
+    Image3C3D,
+    ImageVAE,
+    NoisyQuadratic,
+    Problem,
+    Text,
+)
 from study.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -59,11 +67,11 @@ ABOUT = (0.5623, 1.0, 1.778)
 class TunedComparison(Scheduled):
     """Each rule with the same number of trials on four problems."""
 
-    quadratic: NoisyQuadratic = NoisyQuadratic()
+    second: Problem = NoisyQuadratic()
     """A bowl under noise."""
-    softmax: HeavyTailed = HeavyTailed(groups=6)
+    third: Problem = HeavyTailed(groups=6)
     """Frequent and rare classes, all samples; each seed draws its inputs."""
-    language: Text = Text(depth=1, width=32, heads=2, context=32, batch_size=8)
+    fourth: Problem = Text(depth=1, width=32, heads=2, context=32, batch_size=8)
     """A transformer."""
     refinements: tuple[float, ...] = NEAR
     """Factors on the best rate of the grid: further trials."""
@@ -112,9 +120,9 @@ PRESETS = {
     "smoke": dataclasses.replace(
         DEFAULT,
         problem=Digits(width=4, depth=1, batch_size=4),
-        quadratic=NoisyQuadratic(dim=4),
-        softmax=HeavyTailed(groups=2),
-        language=Text(depth=0, width=4, heads=1, context=4, batch_size=1),
+        second=NoisyQuadratic(dim=4),
+        third=HeavyTailed(groups=2),
+        fourth=Text(depth=0, width=4, heads=1, context=4, batch_size=1),
         optimizers=(optimizers.SGD(),),
         learning_rates=(0.01, 0.1),
         refinements=(0.5,),
@@ -128,9 +136,11 @@ PRESETS = {
     "default": DEFAULT,
     "paper": dataclasses.replace(
         DEFAULT,
-        problem=Digits(width=256),
-        softmax=HeavyTailed(groups=7),
-        language=Text(depth=4, width=256, heads=4, context=256, batch_size=32),
+        problem=Image2C2D(images="fashion-mnist"),
+        second=Image3C3D(images="cifar-10"),
+        third=ImageVAE(images="mnist"),
+        fourth=Text(depth=4, width=256, heads=4, context=256, batch_size=32),
+        optimizers=tuple(OPTIMIZERS[name]() for name in OPTIMIZERS),
         learning_rates=log_grid(-5, 2, per_decade=2),
         steps=5_000,
         seeds=20,
@@ -147,12 +157,6 @@ KEPT = (
     "diverged",
     *DEFAULT.metrics,
 )
-FIELDS = {
-    "problem": "Digits",
-    "quadratic": "Noisy quadratic",
-    "softmax": "Rare classes",
-    "language": "Language",
-}
 
 
 def run_cell(
@@ -258,47 +262,49 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
 # Measures ---------------------------------------------------------------------------------
 
 
-def ends(results: Results, field: str, kind: str = "test") -> dict[str, np.ndarray]:
+def ends(results: Results, problem: Problem, kind: str = "test") -> dict[str, np.ndarray]:
     """Values [seed] after the last step, by rule; inf where not finite."""
-    records = results.selected(getattr(results.experiment, field))[kind]
+    records = results.selected(problem)[kind]
     values = records.isel(evaluation=-1).transpose("optimizer", "seed").values
     names = map(str, records.optimizer.values)
     return dict(zip(names, map(statistics.worst, values), strict=True))
 
 
-def ratio(results: Results, field: str, name: str, base: str = "SGD") -> Estimate:
+def ratio(results: Results, problem: Problem, name: str, base: str = "SGD") -> Estimate:
     """The test value of a rule over that of another, paired by seed."""
-    found = ends(results, field)
+    found = ends(results, problem)
     with np.errstate(invalid="ignore"):
         return statistics.bootstrap(found[name] / found[base])
 
 
-def turned(results: Results, field: str) -> dict[str, float]:
+def turned(results: Results, problem: Problem) -> dict[str, float]:
     """The mean angle from -g over training in degrees, a median over seeds, by rule."""
-    angle = results.selected(getattr(results.experiment, field)).angle
+    angle = results.selected(problem).angle
     means = np.degrees(angle.transpose("optimizer", "seed", "step").values).mean(-1)
     return dict(zip(map(str, angle.optimizer.values), np.median(means, 1), strict=True))
 
 
-def helps(results: Results, field: str) -> Estimate:
+def helps(results: Results, problem: Problem) -> Estimate:
     """Rank correlation over rules of the angle with the test value; below 0: it helps."""
-    angles, found = turned(results, field), ends(results, field)
+    angles, found = turned(results, problem), ends(results, problem)
     medians = [float(np.median(found[name])) for name in angles]
     return ranking.correlation(np.array(list(angles.values())), np.array(medians))
 
 
-def steps_to_sgd(results: Results, field: str) -> dict[str, np.ndarray]:
+def steps_to_sgd(results: Results, problem: Problem) -> dict[str, np.ndarray]:
     """Steps [seed] until validation is where SGD ends, inf where it never is, by rule."""
-    records = results.selected(getattr(results.experiment, field)).validation
-    target = float(np.median(ends(results, field, "validation")["SGD"]))
+    records = results.selected(problem).validation
+    target = float(np.median(ends(results, problem, "validation")["SGD"]))
     values = records.transpose("optimizer", "seed", "evaluation").values
     steps = statistics.time_to_target(values, records.evaluation.values, target)
     return dict(zip(map(str, records.optimizer.values), steps, strict=True))
 
 
-def trials(results: Results, field: str, grid_only: bool = False) -> dict[str, np.ndarray]:
+def trials(
+    results: Results, problem: Problem, grid_only: bool = False
+) -> dict[str, np.ndarray]:
     """The objective [trial] of each trial, a median over selection seeds, by rule."""
-    records = results.selected(getattr(results.experiment, field)).trial_objective
+    records = results.selected(problem).trial_objective
     values = records.transpose("optimizer", "trial", "selection").values
     if grid_only:
         experiment: Any = results.experiment
@@ -307,26 +313,26 @@ def trials(results: Results, field: str, grid_only: bool = False) -> dict[str, n
     return dict(zip(map(str, records.optimizer.values), medians, strict=True))
 
 
-def sensitivity(results: Results, field: str) -> dict[str, np.ndarray]:
+def sensitivity(results: Results, problem: Problem) -> dict[str, np.ndarray]:
     """The objective with another field over that without [variant], by rule.
 
     Each at the best of its three rates, medians over selection seeds; NaN where the rule
     has no such field.
     """
-    records = results.selected(getattr(results.experiment, field)).variant_objective
+    records = results.selected(problem).variant_objective
     order = ("optimizer", "variant", "factor", "selection")
     values = records.transpose(*order).values
     lacking = np.isnan(values).all((2, 3))
     medians = np.median(statistics.worst(values), axis=-1).min(-1)
     found = np.where(lacking, np.nan, medians)
-    plain = trials(results, field)
+    plain = trials(results, problem)
     names = map(str, records.optimizer.values)
     return {n: row / plain[n].min() for n, row in zip(names, found, strict=True)}
 
 
-def pairs(results: Results, field: str) -> dict[tuple[str, str], tuple[float, float]]:
+def pairs(results: Results, problem: Problem) -> dict[tuple[str, str], tuple[float, float]]:
     """Of each pair of rules on a problem, Holm's p over all of its pairs and the effect."""
-    found = ends(results, field)
+    found = ends(results, problem)
     both = list(itertools.combinations(found, 2))
     compared = [ranking.pair(found[a], found[b]) for a, b in both]
     adjusted = ranking.holm(np.array([pair.p for pair in compared]))
@@ -336,55 +342,92 @@ def pairs(results: Results, field: str) -> dict[tuple[str, str], tuple[float, fl
     }
 
 
-def ranks(results: Results, field: str) -> dict[str, Estimate]:
+def ranks(results: Results, problem: Problem) -> dict[str, Estimate]:
     """The rank of each rule by its median test value, from 1."""
-    found = ends(results, field)
+    found = ends(results, problem)
     return dict(zip(found, ranking.ranks(np.stack(list(found.values()))), strict=True))
 
 
-def good_rates(results: Results, field: str) -> dict[str, int]:
+def good_rates(results: Results, problem: Problem) -> dict[str, int]:
     """Rates of the grid whose objective is at most a tenth above the grid's best."""
-    found = trials(results, field, grid_only=True)
+    found = trials(results, problem, grid_only=True)
     return {name: int((row <= 1.1 * row.min()).sum()) for name, row in found.items()}
 
 
-def budgets(results: Results, field: str) -> dict[str, np.ndarray]:
+def budgets(results: Results, problem: Problem) -> dict[str, np.ndarray]:
     """The expected objective after k trials in random order [k], by rule.
 
     A trial that diverged, or ends above the start, leaves the start.
     """
-    records = results.selected(getattr(results.experiment, field)).validation
+    records = results.selected(problem).validation
     start = float(np.median(records.isel(evaluation=0)))
     return {
         name: ranking.expected_best(np.minimum(values, start))
-        for name, values in trials(results, field).items()
+        for name, values in trials(results, problem).items()
     }
 
 
 # Verdicts ---------------------------------------------------------------------------------
 
+Measure = Callable[["Results", Problem], Estimate]
 
-def _ratio(field: str, name: str, base: str = "SGD") -> Callable[[Results], Estimate]:
-    return lambda results: ratio(results, field, name, base)
+
+def _on(kind: type[Problem], measure: Measure) -> Callable[[Results], Estimate]:
+    """A measure on the problem of this class; KeyError where there is none."""
+
+    def of_results(results: Results) -> Estimate:
+        for problem in results.experiment.problems:
+            if isinstance(problem, kind):
+                return measure(results, problem)
+        raise KeyError(kind.__name__)
+
+    return of_results
+
+
+def _ratio(name: str, base: str = "SGD") -> Measure:
+    return lambda results, problem: ratio(results, problem, name, base)
+
+
+def _wider(results: Results, problem: Problem) -> Estimate:
+    """Adam's good rates less SGD's."""
+    found = good_rates(results, problem)
+    return statistics.exact(found["Adam"] - found["SGD"])
+
+
+def _variant(name: str, role: str) -> Measure:
+    """What the best other value of a field changes of a rule's objective."""
+
+    def measure(results: Results, problem: Problem) -> Estimate:
+        from study import tuning
+
+        row = sensitivity(results, problem)[name]
+        chosen = [i for i, v in enumerate(tuning.VARIANTS) if v.startswith(role)]
+        return statistics.exact(float(np.min(row[chosen])))
+
+    return measure
+
+
+def _best(values: dict[str, np.ndarray]) -> str:
+    return min(values, key=lambda name: float(np.median(values[name])))
 
 
 def _winners(results: Results) -> Estimate:
     """Rules that are best on some problem, by the median of the test values."""
-    best = set()
-    for field in FIELDS:
-        found = {name: float(np.median(v)) for name, v in ends(results, field).items()}
-        best.add(min(found, key=found.__getitem__))
-    return statistics.exact(len(best), len(FIELDS))
+    problems = results.experiment.problems
+    best = {_best(ends(results, problem)) for problem in problems}
+    return statistics.exact(len(best), len(problems))
 
 
 def _same_winner(results: Results) -> Estimate:
     """Share of problems whose best rule stays if each takes its best variant."""
     stays = []
-    for field in FIELDS:
-        plain = {name: row.min() for name, row in trials(results, field).items()}
-        varied = sensitivity(results, field)
-        free = {n: v * min(1, np.nanmin(varied[n])) for n, v in plain.items()}
-        stays.append(min(plain, key=plain.__getitem__) == min(free, key=free.__getitem__))
+    for problem in results.experiment.problems:
+        plain = {name: row.min() for name, row in trials(results, problem).items()}
+        varied = sensitivity(results, problem)
+        free = {
+            name: value * np.nanmin([1.0, *varied[name]]) for name, value in plain.items()
+        }
+        stays.append(_best(plain) == _best(free))
     return statistics.exact(float(np.mean(stays)), len(stays))
 
 
@@ -393,9 +436,13 @@ def _refined(results: Results) -> Estimate:
     from scipy import stats
 
     found = []
-    for field in FIELDS:
-        grid, whole = trials(results, field, grid_only=True), trials(results, field)
-        both = [[row.min() for row in rows.values()] for rows in (grid, whole)]
+    for problem in results.experiment.problems:
+        both = [
+            [row.min() for row in trials(results, problem, grid_only).values()]
+            for grid_only in (True, False)
+        ]
+        if len(both[0]) < 2:
+            raise KeyError("optimizer")
         tau: Any = stats.kendalltau(*both)
         found.append(float(tau.statistic))
     return statistics.exact(min(found), len(found))
@@ -403,36 +450,11 @@ def _refined(results: Results) -> Estimate:
 
 def _apart(results: Results) -> Estimate:
     """Share of all pairs told apart at 5 % after Holm, a mean over problems."""
-    shares = [
-        np.mean([p <= 0.05 for p, _ in pairs(results, field).values()]) for field in FIELDS
-    ]
+    shares = []
+    for problem in results.experiment.problems:
+        found = [p <= 0.05 for p, _ in pairs(results, problem).values()]
+        shares.append(float(np.mean(found)) if found else np.nan)
     return statistics.exact(float(np.mean(shares)), len(shares))
-
-
-def _wider(field: str) -> Callable[[Results], Estimate]:
-    """Adam's good rates less SGD's."""
-
-    def measure(results: Results) -> Estimate:
-        found = good_rates(results, field)
-        return statistics.exact(found["Adam"] - found["SGD"])
-
-    return measure
-
-
-def _variant(field: str, name: str, role: str) -> Callable[[Results], Estimate]:
-    """What the best other value of a field changes of a rule's objective."""
-
-    def measure(results: Results) -> Estimate:
-        from study import tuning
-
-        row = sensitivity(results, field)[name]
-        chosen = [
-            v for v, x in zip(tuning.VARIANTS, row, strict=True) if v.startswith(role)
-        ]
-        places = [tuning.VARIANTS.index(variant) for variant in chosen]
-        return statistics.exact(float(np.min(row[places])))
-
-    return measure
 
 
 OWN = "own expectation"
@@ -446,54 +468,59 @@ PREDICTIONS = (
     Prediction(
         "rare classes: Adam ends at most half as high as SGD",
         "Kunstner et al. 2024, arXiv:2402.19449; threshold own",
-        _ratio("softmax", "Adam"),
+        _on(HeavyTailed, _ratio("Adam")),
         at_most=0.5,
     ),
     Prediction(
         "language: Adam's test loss is below SGD's, by a twentieth or more",
         "Kunstner et al. 2023, arXiv:2304.13960, abstract; threshold own",
-        _ratio("language", "Adam"),
+        _on(Text, _ratio("Adam")),
         at_most=0.95,
     ),
     Prediction(
         "digits: Adam's test loss is within a quarter of momentum's",
         OWN,
-        _ratio("problem", "Adam", "Momentum"),
+        _on(Digits, _ratio("Adam", "Momentum")),
         at_least=0.8,
         at_most=1.25,
     ),
     Prediction(
         "noisy quadratic: Adam ends no lower than nine tenths of SGD",
         OWN,
-        _ratio("quadratic", "Adam"),
+        _on(NoisyQuadratic, _ratio("Adam")),
         at_least=0.9,
     ),
     *(
         Prediction(
             f"{title}: turning further helps: rank correlation of -0.3 or below",
             OWN,
-            functools.partial(helps, field=field),
+            _on(kind, helps),
             at_most=-0.3,
         )
-        for field, title in (("softmax", "rare classes"), ("language", "language"))
+        for kind, title in ((HeavyTailed, "rare classes"), (Text, "language"))
     ),
     *(
         Prediction(
             f"{title}: turning further does not help: rank correlation of -0.3 or above",
             OWN,
-            functools.partial(helps, field=field),
+            _on(kind, helps),
             at_least=-0.3,
         )
-        for field, title in (("problem", "digits"), ("quadratic", "noisy quadratic"))
+        for kind, title in ((Digits, "digits"), (NoisyQuadratic, "noisy quadratic"))
     ),
     *(
         Prediction(
             f"{title}: Adam has at most one good rate more than SGD on half decades",
             "Schneider et al. 2019 (DeepOBS), from its published runs; threshold own",
-            _wider(field),
+            _on(kind, _wider),
             at_most=1,
         )
-        for field, title in FIELDS.items()
+        for kind, title in (
+            (Digits, "digits"),
+            (NoisyQuadratic, "noisy quadratic"),
+            (HeavyTailed, "rare classes"),
+            (Text, "language"),
+        )
     ),
     Prediction(
         "refining the rates changes the order little: Kendall's tau of 0.8 or more",
@@ -510,13 +537,13 @@ PREDICTIONS = (
     Prediction(
         "rare classes: another epsilon gains Adam a twentieth or more",
         "an independent run at m = 7, 50 steps: 0.57 of 0.68 at 1e-2; threshold own",
-        _variant("softmax", "Adam", "epsilon"),
+        _on(HeavyTailed, _variant("Adam", "epsilon")),
         at_most=0.95,
     ),
     Prediction(
         "digits: another beta_2 gains Adam less than a tenth",
         OWN,
-        _variant("problem", "Adam", "squares"),
+        _on(Digits, _variant("Adam", "squares")),
         at_least=0.9,
     ),
     Prediction(
@@ -533,17 +560,16 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
     from study import tuning
 
     costs = {(c["problem"], c["optimizer"]): c for c in manifest["cells"].values()}
-    for field, title in FIELDS.items():
-        problem = getattr(results.experiment, field)
+    for problem in results.experiment.problems:
         records = results.selected(problem)
         found, order, tried = (
-            ends(results, field),
-            ranks(results, field),
-            trials(results, field),
+            ends(results, problem),
+            ranks(results, problem),
+            trials(results, problem),
         )
-        arrivals, angles = steps_to_sgd(results, field), turned(results, field)
-        told, varied = pairs(results, field), sensitivity(results, field)
-        after, wide = budgets(results, field), good_rates(results, field)
+        arrivals, angles = steps_to_sgd(results, problem), turned(results, problem)
+        told, varied = pairs(results, problem), sensitivity(results, problem)
+        after, wide = budgets(results, problem), good_rates(results, problem)
         begin = float(np.median(records.test.isel(evaluation=0)))
         for name, values in found.items():
             at = records.sel(optimizer=name)
@@ -551,12 +577,12 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
                 statistics.bootstrap(values),
                 statistics.bootstrap(arrivals[name]),
             )
-            against, effect = ratio(results, field, name), told.get(("SGD", name))
+            against, effect = ratio(results, problem, name), told.get(("SGD", name))
             cost = costs[str(problem), name]
             row = varied[name]
             some = bool(np.isfinite(row).any())
             yield {
-                "problem": title,
+                "problem": problem.label,
                 "optimizer": name,
                 "learning_rate": float(at.selected_rate),
                 "at_edge": int(at.at_edge),
@@ -614,12 +640,12 @@ def _draw_ranking(results: Results) -> Figure:
     entries: Any = results.experiment.optimizers
     looks = figures.look(entries)
     titles = [looks[str(entry)]["label"] for entry in entries]
-    figure, axes = figures.panels(2, len(FIELDS), height=2.7)
-    for column, (field, title) in enumerate(FIELDS.items()):
+    figure, axes = figures.panels(2, len(results.experiment.problems), height=2.7)
+    for column, problem in enumerate(results.experiment.problems):
         above, below = axes[:, column]
-        angles = turned(results, field)
+        angles = turned(results, problem)
         for place, entry in enumerate(map(str, entries)):
-            over = ratio(results, field, entry)
+            over = ratio(results, problem, entry)
             mark = {k: looks[entry][k] for k in ("color", "marker")}
             reach = [[over.value - over.low], [over.high - over.value]]
             if np.isfinite(over.value):
@@ -627,14 +653,14 @@ def _draw_ranking(results: Results) -> Figure:
                 below.plot(angles[entry], over.value, linestyle="none", **mark)
         above.axvline(1, color="black", linewidth=0.8)
         below.axhline(1, color="black", linewidth=0.8)
-        above.set_title(f"{'abcd'[column]}  {title}")
+        above.set_title(f"{'abcd'[column]}  {problem.label}")
         above.set_xscale("log")
         below.set_yscale("log")
         above.set_yticks(range(len(titles)), titles if not column else [])
         above.invert_yaxis()
         above.set_xlabel("Test value over SGD's")
         below.set_xlabel("Mean angle from $-g$ (degrees)")
-        rho = helps(results, field)
+        rho = helps(results, problem)
         below.set_title(
             f"rank corr. {rho.value:.2f} [{rho.low:.2f}, {rho.high:.2f}]",
             fontweight="normal",
@@ -660,11 +686,11 @@ def _draw_budgets(results: Results) -> Figure:
 
     entries: Any = results.experiment.optimizers
     looks = figures.look(entries)
-    figure, axes = figures.panels(2, len(FIELDS), height=2.4)
-    for column, (field, title) in enumerate(FIELDS.items()):
+    figure, axes = figures.panels(2, len(results.experiment.problems), height=2.4)
+    for column, problem in enumerate(results.experiment.problems):
         above, below = axes[:, column]
-        arrivals = steps_to_sgd(results, field)
-        for name, values in budgets(results, field).items():
+        arrivals = steps_to_sgd(results, problem)
+        for name, values in budgets(results, problem).items():
             plain = {**looks[name], "marker": ""}
             above.plot(np.arange(len(values)) + 1, values, **plain)
         costs = np.stack([np.maximum(arrivals[str(e)], 1) for e in entries], axis=1)
@@ -672,7 +698,7 @@ def _draw_budgets(results: Results) -> Figure:
         shares = ranking.profile(costs, factors)
         for entry, share in zip(entries, shares.T, strict=True):
             below.plot(factors, share, **{**looks[str(entry)], "marker": ""})
-        above.set_title(f"{'abcd'[column]}  {title}")
+        above.set_title(f"{'abcd'[column]}  {problem.label}")
         above.set_yscale("log")
         above.set_xlabel("Trials")
         below.set_xscale("log", base=2)
@@ -691,13 +717,13 @@ def _draw_sensitivity(results: Results) -> Figure:
     entries: Any = results.experiment.optimizers
     looks = figures.look(entries)
     figure, axes = figures.panels(2, 2, height=3.0)
-    for panel, letter, (field, title) in zip(
-        axes.flat, "abcd", FIELDS.items(), strict=True
+    for panel, letter, problem in zip(
+        axes.flat, "abcd", results.experiment.problems, strict=True
     ):
-        found = sensitivity(results, field)
+        found = sensitivity(results, problem)
         values = np.log10(np.stack([found[str(entry)] for entry in entries]))
         _table(panel, values, [looks[str(e)]["label"] for e in entries], tuning.VARIANTS)
-        panel.set_title(f"{letter}  {title}")
+        panel.set_title(f"{letter}  {problem.label}")
     return figure
 
 

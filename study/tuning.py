@@ -208,7 +208,8 @@ def trainer(
     def train_one(
         data: Any, starts: Any, rate: Array, place: Array, decay: Array, *values: Array
     ) -> tuple[Any, Any]:
-        own = jax.tree.map(lambda leaf: leaf[place % len(leaf)], data)
+        # One set of data for all is not looked up: that would copy it for each run.
+        own = jax.tree.map(lambda x: x[0] if len(x) == 1 else x[place], data)
         params, key = jax.tree.map(lambda leaf: leaf[place], starts)
         adjusted: Any = Adjusted(optimizer, dict(zip(fields, values, strict=True)))
         rule: Any = train.Decayed(adjusted, decay, decays)
