@@ -50,11 +50,11 @@ def test_two_grids_find_the_best_rate(monkeypatch, best, rate, edge):
     cell, cost = shakespeare.run_cell(DEFAULT, DEFAULT.problem, Adam(), shares.append)
     np.testing.assert_allclose(cell.rate, rate, rtol=1e-3)
     assert cell.at_edge == edge
-    assert [stage.steps for stage in asked] == [250, 750, 3000]
+    assert [stage.steps for stage in asked] == [200, 600, 3000]
     assert [len(stage.learning_rates) for stage in asked] == [6, 4, 1]
     assert {stage.schedule for stage in asked} == {DEFAULT.schedule}
     assert asked[-1].metrics == MEASURED
-    assert (cost.runs, cost.compile_seconds, cost.run_seconds) == (6 + 4 + 2, 3.0, 6.0)
+    assert (cost.runs, cost.compile_seconds, cost.run_seconds) == (12 + 8 + 2, 3.0, 6.0)
     assert shares == sorted(shares)
     assert shares[-1] < 1
 
@@ -64,7 +64,7 @@ def test_no_reported_seed_has_selected(monkeypatch):
     monkeypatch.setattr(sweep, "run_cell", run_cell)
     shakespeare.run_cell(DEFAULT, DEFAULT.problem, Adam())
     first, second, last = (set(stage.seed_numbers) for stage in asked)
-    assert first == second == {SELECTION_SEED}
+    assert first == second == {SELECTION_SEED, SELECTION_SEED + 1}
     assert last == {0, 1}
 
 
@@ -130,6 +130,7 @@ def test_a_run_that_diverged_is_the_worst_and_no_gap_is_undefined():
         data[loss] = data[loss].where(data.optimizer != "SGD", np.nan)
     found.selected = lambda problem: data
     assert (shakespeare.reported(found, "SGD") == np.inf).all()
+    assert not shakespeare.diverged(found, ADAM).any()
     equal = results()
     flat = equal.selected(None)
     flat["test_loss"] = flat.test_loss * 0 + 2.0
