@@ -15,12 +15,12 @@ from study.listing import names
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors", "types", "statistics"),
-    ("catalogue", "trees", "meanfield", "solutions"),
+    ("catalogue", "trees", "meanfield", "solutions", "ranking"),
     ("spec", "networks", "data", "devices", "transforms"),
     ("optimizers", "problems", "schedules", "metrics"),
     ("experiment", "train"),
     ("sweep", "streams", "trajectories", "figures", "curvature"),
-    ("results", "symmetry", "rescaling", "propagation"),
+    ("results", "symmetry", "rescaling", "propagation", "tuning"),
     ("reporting", "runner", "claims"),
     ("arguments", "terminal"),
     ("cli",),
