@@ -433,7 +433,7 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
 
 
 def draw(results: Results) -> dict[str, Figure]:
-    """Scores; angles from -g along training and by layer; what tuning saw."""
+    """Scores; angles from -g, along training and by layer; tuning or a second score."""
     from study import figures
 
     problem: Any = results.experiment.problem
@@ -442,24 +442,42 @@ def draw(results: Results) -> dict[str, Figure]:
     figure, axes = figures.panels(2, 2, height=2.5)
     for place, (name, look) in enumerate(looks.items()):
         at = records.sel(optimizer=name)
-        spot = {"ms": 3} | look
         figures.curve(axes[0, 0], at.epoch.values[1:], at.score.values[:, 1:], look, place)
         angles = np.degrees(at.angle.transpose("seed", "record").values)
         figures.curve(axes[0, 1], at.when.values, angles, look, place)
-        axes[1, 1].plot(at.learning_rate, at.tuning, **spot)
-        _draw_layers(axes[1, 0], at, spot)
+        _draw_layers(axes[1, 0], at, look)
     axes[0, 0].set(xlabel="Epoch", ylabel="Test accuracy")
     axes[0, 0].set_title(f"a  {problem.label}: test accuracy")
     axes[0, 1].set(xlabel="Epoch", ylabel="Degrees from $-g$", ylim=(-4, 94))
     axes[0, 1].set_title("b  Angle from plain SGD's update")
     axes[1, 0].set(ylabel="Degrees from $-g$", ylim=(-4, 94))
     axes[1, 0].set_title("c  The same by layer, second half")
-    axes[1, 1].set(
-        xscale="log", yscale="log", xlabel="Learning rate", ylabel="Validation loss"
-    )
-    axes[1, 1].set_title("d  What tuning saw")
+    _draw_tuning(axes[1, 1], results)
     figures.legend(figure, axes[0, 0])
     return {"figure": figure}
+
+
+def _draw_tuning(axes: Axes, results: Results) -> None:
+    """Validation losses by rate; the other problem's scores where nothing was tuned."""
+    from study import figures
+
+    experiment: Any = results.experiment
+    looks = figures.look(experiment.optimizers)
+    records = results.selected(experiment.other if experiment.rates else experiment.problem)
+    for place, (name, look) in enumerate(looks.items()):
+        at = records.sel(optimizer=name)
+        if experiment.rates:
+            figures.curve(axes, at.epoch.values[1:], at.score.values[:, 1:], look, place)
+        else:
+            axes.plot(at.learning_rate, at.tuning, **look)
+    if experiment.rates:
+        score = "loss" if isinstance(experiment.other, ImageVAE) else "accuracy"
+        axes.set(xlabel="Epoch", ylabel=f"Test {score}")
+        axes.set_title(f"d  {experiment.other.label}: test {score}")
+    else:
+        axes.set(xscale="log", yscale="log")
+        axes.set(xlabel="Learning rate", ylabel="Validation loss")
+        axes.set_title("d  What tuning saw")
 
 
 def _draw_layers(axes: Axes, at: xr.Dataset, look: dict[str, Any]) -> None:

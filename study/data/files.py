@@ -80,7 +80,8 @@ def find_all(names: Sequence[str], group: str = "") -> list[Path]:
         needed = ", ".join(lacking)
         lacks = f"{folder} has no file {needed}" if folder else f"{needed} is needed"
         raise UserError(f"{lacks}: {_remedy()}")
-    remedy = _remedy(f"them in a folder {group}") if group else _remedy()
+    what = "them" if len(known) > 1 else "it"
+    remedy = _remedy(f"{what} in a folder {group}" if group else f"{what} in a folder")
     fetched = download.fetch(known, remedy) if known else []
     paths |= {name: [path] for name, path in zip(lacking, fetched, strict=True)}
     return [paths[name][0] for name in names]
