@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from study.problems.base import PROBLEMS, Problem, in_parts
-from study.problems.deepobs import Pictures, by_part, whole
+from study.problems.deepobs import Pictures, by_part, started, whole
 
 if TYPE_CHECKING:
     from study.networks import Network
@@ -48,7 +48,7 @@ class ImageVAE(Pictures, Problem):
 
     def init(self, key: Key) -> Params:
         """Of the network."""
-        return self.network().init(key)
+        return started(self, key)
 
     def sample(self, data: Data, key: Key) -> Batch:
         """(images [batch, 28, 28], bits [batch, 2])."""

@@ -100,6 +100,10 @@ class Benchmark(Pictures, Classification, abc.ABC):
         if self.held_back and self.images in ("digits", "mnist-10k"):
             self.refuse("held_back", f"0: {self.images} has a part for validation")
 
+    def init(self, key: Key) -> Params:
+        """Of the network."""
+        return started(self, key)
+
     def sample(self, data: Data, key: Key) -> Batch:
         """(images [batch, ...], labels [batch])."""
         return self._told(data, self._chosen(len(data["train"][1]), key), key)
@@ -156,6 +160,17 @@ def whole(function: Callable[..., Any], *arguments: Any) -> Any:
 
     static = tuple(range(len(arguments) - 2))
     return jax.jit(function, static_argnums=static, inline=True)(*arguments)
+
+
+def started(problem: Any, key: Key) -> Params:
+    """The start of a problem's network, as one program."""
+    import jax
+
+    return jax.jit(_start, static_argnums=0, inline=True)(problem, key)
+
+
+def _start(problem: Any, key: Key) -> Params:
+    return problem.network().init(key)
 
 
 def by_part(

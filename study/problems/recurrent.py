@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from study.data import SYNTHETIC
 from study.problems.autoencoder import bits
 from study.problems.base import PROBLEMS, Problem
-from study.problems.deepobs import whole
+from study.problems.deepobs import started, whole
 from study.problems.text import Text
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class TextLSTM(Problem):
 
     def init(self, key: Key) -> Params:
         """Of the network."""
-        return self.network().init(key)
+        return started(self, key)
 
     def sample(self, data: Data, key: Key) -> Batch:
         """(windows [batch, context + 1], bits [batch, 2])."""
