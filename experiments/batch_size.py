@@ -189,12 +189,8 @@ class Sampled(NamedTuple):
 
 def training_data(problem: Problem, seeds: int) -> Any:
     """All that a problem trains on [set, sample, ...]: a set for each seed, or one."""
-    import jax
-
-    if not isinstance(problem, HeavyTailed):
-        return jax.tree.map(lambda leaf: leaf[None], problem.data()["train"])
-    sets = [dataclasses.replace(problem, data_seed=seed).data() for seed in range(seeds)]
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *sets)
+    found = problem.instances(range(seeds))
+    return found["train"] if isinstance(found, dict) else found
 
 
 def run_cell(

@@ -124,63 +124,6 @@ FIELDS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Crossed:
-    """All rules side by side on the same gradients; one's length along another's direction.
-
-    Which rules these are is traced, so that one program serves every pair.
-
-    Attributes:
-        rules: the optimizers.
-        magnitude: index [] of the rule that gives the length.
-        direction: index [] of the rule that gives the direction.
-        by_leaf: [] bool, lengths leaf by leaf.
-    """
-
-    rules: tuple[Optimizer, ...]
-    magnitude: Any
-    direction: Any
-    by_leaf: Any
-    asks: tuple[str, ...] = ()
-
-    def build(self, learning_rate: Any) -> Any:
-        """`transforms.graft` for a traced pair."""
-        import jax
-        import jax.numpy as jnp
-        import optax
-
-        from study import trees
-
-        made = [rule.build(learning_rate) for rule in self.rules]
-
-        def init(params: Any) -> Any:
-            return tuple(rule.init(params) for rule in made)
-
-        def update(grads: Any, states: Any, params: Any = None) -> Any:
-            both = [r.update(grads, s, params) for r, s in zip(made, states, strict=True)]
-            lengths = jnp.stack([trees.norm(u, by_leaf=True) for u, _ in both])
-            whole = jnp.stack([trees.norm(u) for u, _ in both])
-            lengths = jnp.where(self.by_leaf, lengths, whole[:, None])
-            own, wanted = lengths[self.direction], lengths[self.magnitude]
-            factors = jnp.where(own > 0, wanted / jnp.where(own > 0, own, 1), 0)
-            stacked = jax.tree.map(lambda *u: jnp.stack(u), *(u for u, _ in both))
-            leaves, structure = jax.tree.flatten(stacked)
-            grafted = [
-                (f * u[self.direction]).astype(u.dtype)
-                for f, u in zip(factors, leaves, strict=True)
-            ]
-            return jax.tree.unflatten(structure, grafted), tuple(s for _, s in both)
-
-        return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
-
-    def unscaled(self) -> None:
-        """None."""
-
-    def decay_update(self, learning_rate: Any, params: Any) -> None:
-        """None: no rule here decays."""
-        del learning_rate, params
-
-
 def run_cell(
     experiment: Grafting,
     problem: Problem,
@@ -214,7 +157,7 @@ def run_cell(
             scope == 1,
             rates[rate].astype(problem.dtype),
         ]
-        shared = (_data(problem, experiment.seeds), starts)
+        shared = (problem.instances(range(experiment.seeds)), starts)
         run = _trainer(problem, rules, experiment.horizons, experiment.seeds)
         found = _in_turn(run, shared, runs, experiment.at_once if text else 0)
         losses = np.full((len(rules), 2, len(rates), *found.shape[1:]), np.nan)
@@ -244,16 +187,6 @@ def _in_turn(run: Any, shared: Any, runs: list[np.ndarray], width: int) -> np.nd
     return np.concatenate([devices.map_runs(run, shared, cut) for cut in cuts])[:count]
 
 
-def _data(problem: Problem, seeds: int) -> Any:
-    """The problem's data [set, ...]: one for each seed, or one for all."""
-    import jax
-
-    if not isinstance(problem, HeavyTailed):
-        return jax.tree.map(lambda leaf: np.asarray(leaf)[None], problem.data())
-    sets = [dataclasses.replace(problem, data_seed=seed).data() for seed in range(seeds)]
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *sets)
-
-
 @functools.lru_cache(maxsize=4)
 def _trainer(
     problem: Problem, rules: tuple[Optimizer, ...], horizons: tuple[int, ...], seeds: int
@@ -262,13 +195,17 @@ def _trainer(
     import jax
     import jax.numpy as jnp
 
-    from study import trajectories
+    from study import trajectories, transforms
 
     def run(
         data: Any, starts: Any, magnitude: Any, direction: Any, by_leaf: Any, rate: Any
     ) -> Any:
         sets = len(jax.tree.leaves(data)[0])
-        crossed: Any = Crossed(rules, magnitude, direction, by_leaf)
+        crossed = trajectories.Made(
+            lambda rate: transforms.cross(
+                [rule.build(rate) for rule in rules], magnitude, direction, by_leaf
+            )
+        )
 
         def of_seed(seed: Any) -> Any:
             own = jax.tree.map(lambda leaf: leaf[seed % sets], data)

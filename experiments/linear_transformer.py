@@ -181,69 +181,36 @@ BESIDE = (("momentum of unit gradients", 0.01), ("momentum of unit gradients", 0
 """What that run may have called normalised momentum: a sum, or an average."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Crossed:
-    """All rules side by side on the same gradients; one's length along another's direction.
+def crossed(
+    rules: tuple[Optimizer, ...],
+    magnitude: Any,
+    direction: Any,
+    by_leaf: Any,
+    gradient: Any,
+) -> Any:
+    """One rule's length along another's direction, on gradients made shorter or not.
 
-    Everything but the rules is traced, so that one program serves every condition.
-
-    Attributes:
-        rules: the optimizers.
-        magnitude: index [] of the rule that gives the length.
-        direction: index [] of the rule that gives the direction.
-        by_leaf: [] bool, lengths leaf by leaf.
-        gradient: index [] of what the rules see.
+    Everything but the rules is traced, so that one program serves every condition;
+    `gradient` is the index [] of what they see, of GRADIENTS.
     """
+    import jax
+    import jax.numpy as jnp
+    import optax
 
-    rules: tuple[Optimizer, ...]
-    magnitude: Any
-    direction: Any
-    by_leaf: Any
-    gradient: Any
-    asks: tuple[str, ...] = ()
+    from study import trajectories, transforms, trees
 
-    def build(self, learning_rate: Any) -> Any:
-        """The gradient made shorter or not, then the graft."""
-        import jax
-        import jax.numpy as jnp
-        import optax
+    def shorter(grads: Any, params: Any) -> Any:
+        del params
+        norm = trees.norm(grads)
+        divisors = jnp.stack([jnp.ones_like(norm), jnp.maximum(norm, 1), norm])
+        return jax.tree.map(lambda g: g / divisors[gradient], grads)
 
-        from study import trees
+    def build(rate: Any) -> Any:
+        made = [rule.build(rate) for rule in rules]
+        both = transforms.cross(made, magnitude, direction, by_leaf)
+        return optax.chain(optax.stateless(shorter), both)
 
-        made = [rule.build(learning_rate) for rule in self.rules]
-
-        def init(params: Any) -> Any:
-            return tuple(rule.init(params) for rule in made)
-
-        def update(grads: Any, states: Any, params: Any = None) -> Any:
-            norm = trees.norm(grads)
-            divisors = jnp.stack([jnp.ones_like(norm), jnp.maximum(norm, 1), norm])
-            grads = jax.tree.map(lambda g: g / divisors[self.gradient], grads)
-            both = [r.update(grads, s, params) for r, s in zip(made, states, strict=True)]
-            stacked = jax.tree.map(lambda *u: jnp.stack(u), *(u for u, _ in both))
-            longer = jax.tree.map(lambda u: u[self.magnitude], stacked)
-            along = jax.tree.map(lambda u: u[self.direction], stacked)
-            lengths = [trees.norm(u, by_leaf=True) for u in (longer, along)]
-            whole = [trees.norm(u) for u in (longer, along)]
-            wanted, own = (
-                jnp.where(self.by_leaf, x, y[None])
-                for x, y in zip(lengths, whole, strict=True)
-            )
-            factors = jnp.where(own > 0, wanted / jnp.where(own > 0, own, 1), 0)
-            leaves, structure = jax.tree.flatten(along)
-            grafted = [
-                (f * u).astype(u.dtype) for f, u in zip(factors, leaves, strict=True)
-            ]
-            return jax.tree.unflatten(structure, grafted), tuple(s for _, s in both)
-
-        return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
-
-    def unscaled(self) -> None:
-        """None."""
-
-    def decay_update(self, learning_rate: Any, params: Any) -> None:
-        """None: no rule here decays."""
-        del learning_rate, params
+    return trajectories.Made(build)
 
 
 def run_cell(
@@ -401,12 +368,12 @@ def _trainer(
         params, key = jax.tree.map(lambda leaf: leaf[seed], starts)
 
         def one(*condition: Any) -> Any:
-            crossed: Any = Crossed(rules, *condition[:-1])
+            rule = crossed(rules, *condition[:-1])
             rate = condition[-1]
 
             def advance(carry: Any, t: Any) -> Any:
                 state, average = carry
-                state, step = train.step(problem, crossed, {}, rate, key, state, t)
+                state, step = train.step(problem, rule, {}, rate, key, state, t)
                 average = jax.tree.map(lambda m, g: 0.9 * m + g, average, step.grad)
                 return (state, average), _seen(step, average)
 
@@ -415,7 +382,7 @@ def _trainer(
                 means = jax.tree.map(lambda x: x.mean(0), seen)
                 return carry, means | {"largest": seen["norm"].max(0)}
 
-            begin = train.start(crossed, rate, params, shadowed=False)
+            begin = train.start(rule, rate, params, shadowed=False)
             zero = jax.tree.map(jnp.zeros_like, params)
             firsts = window * jnp.arange(windows)
             return jax.lax.scan(through, (begin, zero), firsts)[1]

@@ -51,9 +51,29 @@ class Treated:
         del learning_rate, params
 
 
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A rule of no entry, for `train.step`: made for each learning rate; no counterpart.
+
+    Attributes:
+        build: from a learning rate, possibly traced, to an Optax transformation.
+        asks: names of `train.EXTRAS`.
+    """
+
+    build: Callable[[Scalar], Rule]
+    asks: tuple[str, ...] = ()
+
+    def unscaled(self) -> None:
+        """None."""
+
+    def decay_update(self, learning_rate: Scalar, params: Params) -> None:
+        """None: decay counts as part of the update."""
+        del learning_rate, params
+
+
 def follow(
     problem: Problem,
-    optimizer: Optimizer | Treated,
+    optimizer: Optimizer | Treated | Made,
     schedule: Callable[[Array], Scalar],
     stops: Sequence[int] | Array,
     observe: Callable[[train.State, Array], Any],
@@ -67,7 +87,7 @@ def follow(
 
     Args:
         problem: whose batches and gradients.
-        optimizer: the rule, or a treated one.
+        optimizer: the rule, a treated one, or one made for the purpose.
         schedule: from the index t [], an int32 from 0, to the learning rate of that step.
         stops: numbers of updates after which to observe, ascending; 0 is the start.
         observe: (state, t) -> a pytree of arrays; t is the number of updates done.

@@ -9,7 +9,7 @@ import pytest
 from helpers import random_tree, vector
 
 from experiments import grafting
-from experiments.grafting import DEFAULT, FIELDS, Crossed
+from experiments.grafting import DEFAULT, FIELDS
 from study import devices, transforms
 
 PARAMS, GRADS = random_tree(0), [random_tree(seed) for seed in (1, 2, 3)]
@@ -21,7 +21,7 @@ RULES = DEFAULT.optimizers[2:]
 def test_a_traced_pair_is_the_graft_of_its_rules(m, d, by_leaf):
     @jax.jit
     def updates(m, d, by_leaf):
-        rule = Crossed(RULES, m, d, by_leaf).build(0.1)
+        rule = transforms.cross([rule.build(0.1) for rule in RULES], m, d, by_leaf)
         state, made = rule.init(PARAMS), []
         for grad in GRADS:
             update, state = rule.update(grad, state, PARAMS)
@@ -63,7 +63,7 @@ def test_a_run_of_the_paper_preset_traces(field):
     paper = grafting.PRESETS["paper"]
     problem, like = getattr(paper, field), jax.ShapeDtypeStruct
     with devices.precision(problem.dtype):
-        data = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, grafting._data(problem, 1)))
+        data = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, problem.instances((0,))))
         key = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), paper.seeds))
         starts = (jax.eval_shape(jax.vmap(problem.init), key), key)
         run = grafting._trainer(problem, paper.optimizers, paper.horizons, paper.seeds)

@@ -7,6 +7,7 @@ another basis, with another's length, on rescaled elements or on single examples
 from study.transforms.around import (
     Basis,
     along_axes,
+    cross,
     graft,
     in_blocks,
     lookahead,
@@ -34,6 +35,7 @@ from study.transforms.rules import (
 __all__ = [
     "Basis",
     "along_axes",
+    "cross",
     "difference_average",
     "error_feedback",
     "graft",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -175,6 +175,38 @@ def graft(
         return jax.tree.unflatten(structure, grafted), states
 
     return optax.GradientTransformationExtraArgs(init, update)  # type: ignore[arg-type]
+
+
+def cross(
+    rules: Sequence[Transformation], magnitude: Any, direction: Any, by_leaf: Any
+) -> Transformation:
+    """`graft` of two among many rules that run side by side; which ones may be traced.
+
+    Args:
+        rules: all see the gradients of the run; none asks for more than params.
+        magnitude: index [] of the rule that gives the length.
+        direction: index [] of the rule that gives the direction.
+        by_leaf: [] bool, lengths leaf by leaf.
+    """
+
+    def init(params: optax.Params) -> tuple[Any, ...]:
+        return tuple(rule.init(params) for rule in rules)
+
+    def update(updates: Any, states: Any, params: Any = None) -> Any:
+        both = [r.update(updates, s, params) for r, s in zip(rules, states, strict=True)]
+        lengths = jnp.stack([trees.norm(u, by_leaf=True) for u, _ in both])
+        whole = jnp.stack([trees.norm(u) for u, _ in both])
+        lengths = jnp.where(by_leaf, lengths, whole[:, None])
+        own, wanted = lengths[direction], lengths[magnitude]
+        factors = jnp.where(own > 0, wanted / jnp.where(own > 0, own, 1), 0)
+        stacked = jax.tree.map(lambda *u: jnp.stack(u), *(u for u, _ in both))
+        leaves, structure = jax.tree.flatten(stacked)
+        grafted = [
+            (f * u[direction]).astype(u.dtype) for f, u in zip(factors, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(structure, grafted), tuple(s for _, s in both)
+
+    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
 
 
 def rescale_elements(factors: Any) -> Transformation:
