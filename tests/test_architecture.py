@@ -18,7 +18,7 @@ LAYERS = (
     ("catalogue", "trees", "meanfield", "solutions", "ranking"),
     ("spec", "networks", "data", "devices", "transforms"),
     ("optimizers", "problems", "schedules", "metrics"),
-    ("experiment", "train"),
+    ("experiment", "train", "track"),
     ("sweep", "streams", "trajectories", "figures", "curvature"),
     ("results", "symmetry", "rescaling", "propagation", "tuning"),
     ("reporting", "runner", "claims"),
