@@ -102,7 +102,7 @@ def test_ci_runs_the_readmes_test_command():
 def test_the_readmes_code_runs(tmp_path):
     """Its blocks as one module; then its optimizer, problem and metric train."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     (tmp_path / "shown.py").write_text("\n".join(blocks))
     check = (
         "import dataclasses\n"
