@@ -95,7 +95,7 @@ PRESETS = {
         DEFAULT,
         problem=HeavyTailed(groups=2),
         images=Digits(width=4, depth=1),
-        text=dataclasses.replace(DEFAULT.text, width=4, context=4, windows=4),
+        text=dataclasses.replace(DEFAULT.text, depth=0, width=4, context=4, windows=4),
         optimizers=(optimizers.Momentum(),),
         sizes=(2, 0),
         learning_rates=(0.01, 0.1),

@@ -98,7 +98,7 @@ PRESETS = {
         problem=HeavyTailed(groups=2),
         digits=Digits(width=4, depth=1, batch_size=4),
         deep=DeepBlobs(depth=2, width=4, points=8, activation="sigmoid"),
-        text=Text(depth=1, width=4, heads=1, context=4, batch_size=2),
+        text=Text(depth=0, width=4, heads=1, context=4, batch_size=2),
         optimizers=(optimizers.SGD(), optimizers.SignDescent()),
         learning_rates=(0.01, 0.1),
         horizons=(1, 2),
