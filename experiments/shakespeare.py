@@ -15,7 +15,7 @@ Varied.     Scientific: rule. Nuisance: learning rate, by one budget for every r
             loss. The long run, five times as long again, has two seeds that no selection
             has seen. Warm-up and cosine are shares of each run; no weight decay, no
             clipping. Validation also selects the evaluation whose test loss is reported.
-Cost.       About 25 minutes on two CPU cores that do nothing else.
+Cost.       Half an hour on two CPU cores.
 
     python -m experiments.shakespeare --data FOLDER     run, store, judge, draw
     python -m experiments.shakespeare --draw            draw stored records again
@@ -295,6 +295,16 @@ def leads(results: Results, name: str) -> np.ndarray:
     return pair[0] - pair[1]
 
 
+def rarer_share(results: Results, name: str, step: float) -> float:
+    """Share of Adam's lead on the rarer half of the text near a step, the seeds' mean."""
+    at = results.selected(results.experiment.problem).sel(evaluation=step, method="nearest")
+    if ADAM not in at.optimizer or name == ADAM:
+        return np.nan
+    groups = [at[f"group_{i}_loss"].mean("seed") for i in range(4)]
+    gap = [float(g.sel(optimizer=name) - g.sel(optimizer=ADAM)) for g in groups]
+    return sum(gap[2:]) / sum(gap) if sum(gap) > 0 else np.nan
+
+
 def late_degrees(results: Results, name: str, part: str = "") -> np.ndarray:
     """Degrees [seed] from the unscaled update in the last quarter, of a part or of all."""
     at = results.selected(results.experiment.problem).sel(optimizer=name)
@@ -432,6 +442,8 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
             row |= {f"{loss}_low": found.min(), f"{loss}_high": found.max()}
         for target in (2.5, TARGET, 2.0, 1.9):
             row[f"steps_to_{target}"] = float(np.median(arrivals(results, name, target)))
+        for step in np.array([1 / 30, 0.1, 1 / 3, 1]) * int(records.evaluation[-1]):
+            row[f"rarer_share_at_{step:.0f}"] = rarer_share(results, name, step)
         for part in ("", *PARTS):
             label = f"degrees_late_{part or 'all'}"
             row[label] = float(np.median(late_degrees(results, name, part)))
@@ -505,7 +517,8 @@ def _draw_turns(panel: Axes, results: Results) -> None:
     ]
     rows = [o.label for o in rules]
     figures.heat_table(panel, np.array(degrees), rows, names, low=0, high=90)
-    panel.tick_params(axis="x", labelrotation=25)
+    slanted = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
+    panel.set_xticks(np.arange(len(names)) + 0.5, names, **slanted)
     panel.set_title("d  Degrees from the unscaled update, late")
 
 

@@ -119,6 +119,11 @@ def test_predictions_measure_what_they_say(word, value):
     np.testing.assert_allclose(measured(word), value, rtol=1e-6)
 
 
+def test_the_rarer_share_is_that_of_the_step():
+    np.testing.assert_allclose(shakespeare.rarer_share(results(), "SGD", 190), 5 / 6)
+    assert math.isnan(shakespeare.rarer_share(results(), ADAM, 190))
+
+
 def test_validation_selects_the_evaluation_that_the_test_reports():
     np.testing.assert_allclose(shakespeare.reported(results(), "SGD"), 2.45)
 
