@@ -59,7 +59,7 @@ def log_loss(problem):
         (optimizers.SignDescent(), np.sign, 0.1, 0.5),
         (optimizers.CoordinateDescent(), largest, 0.5, 0.5),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),  # no addresses
 )
 def test_runs_are_loops_in_numpy_with_their_schedules(optimizer, direction, rate, exponent):
     found = followed(optimizer)
