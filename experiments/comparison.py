@@ -147,9 +147,13 @@ PRESETS = {
         selection_seeds=5,
     ),
 }
+TITLES = {HeavyTailed: "Rare classes", Text: "Language"}
+"""Where a problem's own label says less."""
 KEPT = (
-    "validation",
+    "validation_start",
+    "steps_to_sgd",
     "test",
+    "test_start",
     "accuracy",
     "trial_objective",
     "trial_rate",
@@ -238,10 +242,14 @@ def run_cell(
 
 
 def condense(dataset: xr.Dataset) -> xr.Dataset:
-    """Everything, with the selected rate: `selected_rate`, `at_edge` and `diverged`.
+    """What tuning selected, and reported runs without their way.
 
-    `at_edge`: the best of all trials is the lowest or highest rate tried. `diverged`
-    [optimizer]: the share of trials and seeds that were not finite at the end.
+    `selected_rate`, `at_edge` (the best of all trials is the lowest or highest rate tried)
+    and `diverged`, the share of trials and seeds that were not finite at the end,
+    [optimizer]. Over [optimizer, seed]: `test`, `test_start`, `validation_start` and
+    `accuracy`; `steps_to_sgd`, until validation is where SGD ends, a median over its seeds,
+    inf where it never is; metrics over the recorded steps at which they are defined, their
+    means, of `anisotropy` the median. The trials as they are.
     """
     order = ("optimizer", "trial", "selection")
     tried = dataset.trial_objective.transpose(*order).values
@@ -251,9 +259,27 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
     picked = np.take_along_axis(rates, best[:, None], 1)[:, 0]
     edge = (picked == rates.min(1)) | (picked == rates.max(1))
     some = np.isfinite(medians.min(-1))
-    return dataset.assign(
-        diverged=("optimizer", 1 - np.isfinite(tried).mean((1, 2)))
-    ).assign_coords(
+    way = dataset.validation.transpose("optimizer", "seed", "evaluation")
+    names = [str(name) for name in dataset.optimizer.values]
+    target = np.nan  # without SGD nothing arrives
+    if "SGD" in names:
+        target = np.median(statistics.worst(way.values[names.index("SGD"), :, -1]))
+    arrival = statistics.time_to_target(way.values, way.evaluation.values, float(target))
+    kept = ("trial_objective", "trial_rate", "variant_objective")
+    found = dataset[list(kept)].assign(
+        steps_to_sgd=(("optimizer", "seed"), arrival),
+        validation_start=way.isel(evaluation=0, drop=True),
+        test=dataset.test.isel(evaluation=-1, drop=True),
+        test_start=dataset.test.isel(evaluation=0, drop=True),
+        accuracy=dataset.accuracy.isel(evaluation=-1, drop=True),
+        diverged=("optimizer", 1 - np.isfinite(tried).mean((1, 2))),
+    )
+    for name in DEFAULT.metrics:
+        if name in dataset:  # without a gradient there is no angle
+            over = "median" if name == "anisotropy" else "mean"
+            found[name] = getattr(dataset[name], over)("step", skipna=True)
+    alone = ("step", "evaluation")
+    return found.drop_vars(alone, errors="ignore").assign_coords(
         selected_rate=("optimizer", np.where(some, picked, np.nan)),
         at_edge=("optimizer", (edge & some).astype(np.int32)),
     )
@@ -262,12 +288,16 @@ def condense(dataset: xr.Dataset) -> xr.Dataset:
 # Measures ---------------------------------------------------------------------------------
 
 
-def ends(results: Results, problem: Problem, kind: str = "test") -> dict[str, np.ndarray]:
-    """Values [seed] after the last step, by rule; inf where not finite."""
-    records = results.selected(problem)[kind]
-    values = records.isel(evaluation=-1).transpose("optimizer", "seed").values
-    names = map(str, records.optimizer.values)
-    return dict(zip(names, map(statistics.worst, values), strict=True))
+def _by_rule(records: xr.DataArray) -> dict[str, np.ndarray]:
+    """Values [...] of each rule, seeds last."""
+    values = records.transpose("optimizer", ..., "seed").values
+    return dict(zip(map(str, records.optimizer.values), values, strict=True))
+
+
+def ends(results: Results, problem: Problem) -> dict[str, np.ndarray]:
+    """Test values [seed] after the last step, by rule; inf where not finite."""
+    found = _by_rule(results.selected(problem).test)
+    return {name: statistics.worst(values) for name, values in found.items()}
 
 
 def ratio(results: Results, problem: Problem, name: str, base: str = "SGD") -> Estimate:
@@ -279,9 +309,8 @@ def ratio(results: Results, problem: Problem, name: str, base: str = "SGD") -> E
 
 def turned(results: Results, problem: Problem) -> dict[str, float]:
     """The mean angle from -g over training in degrees, a median over seeds, by rule."""
-    angle = results.selected(problem).angle
-    means = np.degrees(angle.transpose("optimizer", "seed", "step").values).mean(-1)
-    return dict(zip(map(str, angle.optimizer.values), np.median(means, 1), strict=True))
+    found = _by_rule(results.selected(problem).angle)
+    return {name: float(np.median(np.degrees(values))) for name, values in found.items()}
 
 
 def helps(results: Results, problem: Problem) -> Estimate:
@@ -293,11 +322,7 @@ def helps(results: Results, problem: Problem) -> Estimate:
 
 def steps_to_sgd(results: Results, problem: Problem) -> dict[str, np.ndarray]:
     """Steps [seed] until validation is where SGD ends, inf where it never is, by rule."""
-    records = results.selected(problem).validation
-    target = float(np.median(ends(results, problem, "validation")["SGD"]))
-    values = records.transpose("optimizer", "seed", "evaluation").values
-    steps = statistics.time_to_target(values, records.evaluation.values, target)
-    return dict(zip(map(str, records.optimizer.values), steps, strict=True))
+    return _by_rule(results.selected(problem).steps_to_sgd)
 
 
 def trials(
@@ -359,8 +384,7 @@ def budgets(results: Results, problem: Problem) -> dict[str, np.ndarray]:
 
     A trial that diverged, or ends above the start, leaves the start.
     """
-    records = results.selected(problem).validation
-    start = float(np.median(records.isel(evaluation=0)))
+    start = float(np.median(results.selected(problem).validation_start))
     return {
         name: ranking.expected_best(np.minimum(values, start))
         for name, values in trials(results, problem).items()
@@ -570,7 +594,7 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
         arrivals, angles = steps_to_sgd(results, problem), turned(results, problem)
         told, varied = pairs(results, problem), sensitivity(results, problem)
         after, wide = budgets(results, problem), good_rates(results, problem)
-        begin = float(np.median(records.test.isel(evaluation=0)))
+        begin = float(np.median(records.test_start))
         for name, values in found.items():
             at = records.sel(optimizer=name)
             end, arrival = (
@@ -582,7 +606,7 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
             row = varied[name]
             some = bool(np.isfinite(row).any())
             yield {
-                "problem": problem.label,
+                "problem": _title(problem),
                 "optimizer": name,
                 "learning_rate": float(at.selected_rate),
                 "at_edge": int(at.at_edge),
@@ -591,7 +615,7 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
                 "test": end.value,
                 "test_low": end.low,
                 "test_high": end.high,
-                "accuracy": float(np.median(at.accuracy.isel(evaluation=-1))),
+                "accuracy": float(np.median(at.accuracy)),
                 "over_sgd": against.value,
                 "over_sgd_low": against.low,
                 "over_sgd_high": against.high,
@@ -624,6 +648,9 @@ def tabulate(results: Results, manifest: dict[str, Any]) -> Iterator[dict[str, A
 
 # Figures ----------------------------------------------------------------------------------
 
+FARTHEST = 1e3
+"""Ratios beyond it, 0 among them, are drawn at the border."""
+
 
 def draw(results: Results) -> dict[str, Figure]:
     """Rules over SGD and against their angle; what budgets give; what fields change."""
@@ -634,35 +661,40 @@ def draw(results: Results) -> dict[str, Figure]:
     return drawn
 
 
+def _title(problem: Problem) -> str:
+    return TITLES.get(type(problem), problem.label)
+
+
 def _draw_ranking(results: Results) -> Figure:
     from study import figures
 
     entries: Any = results.experiment.optimizers
     looks = figures.look(entries)
     titles = [looks[str(entry)]["label"] for entry in entries]
-    figure, axes = figures.panels(2, len(results.experiment.problems), height=2.7)
-    for column, problem in enumerate(results.experiment.problems):
+    problems = results.experiment.problems
+    figure, axes = figures.panels(2, len(problems), height=2.7)
+    for column, problem in enumerate(problems):
         above, below = axes[:, column]
         angles = turned(results, problem)
         for place, entry in enumerate(map(str, entries)):
-            over = ratio(results, problem, entry)
+            over = np.clip(ratio(results, problem, entry)[:3], 1 / FARTHEST, FARTHEST)
             mark = {k: looks[entry][k] for k in ("color", "marker")}
-            reach = [[over.value - over.low], [over.high - over.value]]
-            if np.isfinite(over.value):
-                above.errorbar(over.value, place, xerr=np.abs(reach), **mark)
-                below.plot(angles[entry], over.value, linestyle="none", **mark)
+            if np.isfinite(over).all():
+                reach = np.abs(over[1:] - over[0])[:, None]
+                above.errorbar(over[0], place, xerr=reach, **mark)
+                below.plot(angles[entry], over[0], linestyle="none", **mark)
         above.axvline(1, color="black", linewidth=0.8)
         below.axhline(1, color="black", linewidth=0.8)
-        above.set_title(f"{'abcd'[column]}  {problem.label}")
+        above.set_title(f"{'abcd'[column]}  {_title(problem)}")
         above.set_xscale("log")
         below.set_yscale("log")
         above.set_yticks(range(len(titles)), titles if not column else [])
         above.invert_yaxis()
-        above.set_xlabel("Test value over SGD's")
-        below.set_xlabel("Mean angle from $-g$ (degrees)")
+        above.set_xlabel("Over SGD's")
+        below.set_xlabel("Degrees from $-g$")
         rho = helps(results, problem)
         below.set_title(
-            f"rank corr. {rho.value:.2f} [{rho.low:.2f}, {rho.high:.2f}]",
+            f"rank correlation {rho.value:.2f}\n[{rho.low:.2f}, {rho.high:.2f}]",
             fontweight="normal",
             fontsize=7.5,
         )
@@ -673,10 +705,12 @@ def _draw_ranking(results: Results) -> Figure:
 
 
 def _plain_ticks(axis: Any) -> None:
-    """Few decimal labels on a logarithmic axis."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    """Few decimal labels on a logarithmic axis, over less than a decade too."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+    low, high = axis.get_view_interval()
+    narrow = high / low < 10
+    axis.set_major_locator(MaxNLocator(4) if narrow else LogLocator(numticks=5))
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -698,12 +732,14 @@ def _draw_budgets(results: Results) -> Figure:
         shares = ranking.profile(costs, factors)
         for entry, share in zip(entries, shares.T, strict=True):
             below.plot(factors, share, **{**looks[str(entry)], "marker": ""})
-        above.set_title(f"{'abcd'[column]}  {problem.label}")
+        above.set_title(f"{'abcd'[column]}  {_title(problem)}")
         above.set_yscale("log")
+        above.set_ylim(bottom=max(above.get_ylim()[0], 1e-6))
+        _plain_ticks(above.yaxis)
         above.set_xlabel("Trials")
         below.set_xscale("log", base=2)
         below.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
-        below.set_xlabel("Times the fastest rule's steps")
+        below.set_xlabel("Steps over the fastest's")
         below.set_ylim(-0.03, 1.03)
     axes[0, 0].set_ylabel("Expected objective")
     axes[1, 0].set_ylabel("Seeds that reach SGD's loss")
@@ -723,7 +759,7 @@ def _draw_sensitivity(results: Results) -> Figure:
         found = sensitivity(results, problem)
         values = np.log10(np.stack([found[str(entry)] for entry in entries]))
         _table(panel, values, [looks[str(e)]["label"] for e in entries], tuning.VARIANTS)
-        panel.set_title(f"{letter}  {problem.label}")
+        panel.set_title(f"{letter}  {_title(problem)}")
     return figure
 
 

@@ -35,6 +35,7 @@ def records():
                 ),
                 "validation": (("optimizer", "seed", "evaluation"), ends),
                 "test": (("optimizer", "seed", "evaluation"), ends),
+                "accuracy": (("optimizer", "seed", "evaluation"), 0 * ends),
                 "angle": (("optimizer", "seed", "step"), angle[..., None]),
             },
             {"optimizer": list(RULES), "evaluation": [0, 10, 20]},
