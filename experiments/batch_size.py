@@ -29,7 +29,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,7 +37,7 @@ from study import cli, optimizers, statistics
 from study.claims import Prediction
 from study.experiment import Comparison, log_grid
 from study.optimizers import Optimizer
-from study.problems import Digits, HeavyTailed, LeNet, Problem, Text
+from study.problems import Altered, Digits, HeavyTailed, LeNet, Problem, Text
 from study.problems.images import Classification
 from study.statistics import Estimate
 
@@ -138,15 +138,14 @@ def title_of(experiment: BatchSize, field: str) -> str:
     return experiment.images.label if other else FIELDS[field]
 
 
-class Sampled(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sampled(Altered):
     """A problem whose batches are drawn with replacement from its training data.
 
     Attributes:
-        problem: whose loss.
         size: samples in a batch; 0 is all of them.
     """
 
-    problem: Problem
     size: int
 
     def batch(self, data: Any, key: Any, t: Any) -> Any:
@@ -160,31 +159,11 @@ class Sampled(NamedTuple):
         chosen = jax.random.randint(key, (self.size,), 0, count)
         return jax.tree.map(lambda x: x[chosen], data)
 
-    def examples(self, batch: Any) -> Any:
-        """The problem's."""
-        return self.problem.examples(batch)
-
-    def loss(self, params: Any, batch: Any) -> Any:
-        """The problem's."""
-        return self.problem.loss(params, batch)
-
     def slope(self, params: Any, batch: Any) -> Any:
         """Loss and gradient of the batch; of all samples, part by part."""
-        import jax
-
         if self.size:
-            return jax.value_and_grad(self.problem.loss)(params, batch)
+            return super().slope(params, batch)
         return self.problem.slope(params, batch)
-
-    @property
-    def dtype(self) -> str:
-        """The problem's."""
-        return self.problem.dtype
-
-    @property
-    def state_dtype(self) -> str | None:
-        """The problem's."""
-        return self.problem.state_dtype
 
 
 def training_data(problem: Problem, seeds: int) -> Any:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from study import cli, optimizers, statistics
 from study.claims import Prediction
 from study.experiment import Comparison, log_grid
 from study.optimizers import Optimizer
-from study.problems import DeepBlobs, Problem, Recall
+from study.problems import Altered, DeepBlobs, Problem, Recall
 from study.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -113,24 +113,12 @@ PRESETS = {
 KEPT = ("loss", "turn", "overshoot", "rate", "limit", "finite")
 
 
-class Treated(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Treated(Altered):
     """A problem whose gradient is treated before the rule sees it, for `train.step`."""
 
-    problem: Problem
     treatment: str
     limit: Any
-
-    def batch(self, data: Any, key: Any, t: Any) -> Any:
-        """The problem's."""
-        return self.problem.batch(data, key, t)
-
-    def examples(self, batch: Any) -> Any:
-        """The problem's."""
-        return self.problem.examples(batch)
-
-    def loss(self, params: Any, batch: Any) -> Any:
-        """The problem's."""
-        return self.problem.loss(params, batch)
 
     def slope(self, params: Any, batch: Any) -> tuple[Any, Any]:
         """The problem's loss, and its gradient treated by Optax."""

@@ -41,7 +41,7 @@ from study import cli, optimizers, statistics
 from study.claims import Prediction
 from study.experiment import Comparison
 from study.optimizers import Optimizer
-from study.problems import Digits, Problem
+from study.problems import Altered, Digits, Problem
 from study.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -169,18 +169,18 @@ KEPT = (
 )  # fmt: skip
 
 
-class Changed(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Changed(Altered):
     """A problem of images whose loss and pixels are changed; every number may be traced.
 
     Attributes:
-        problem: a `Classification`.
         factor: on the loss.
         weights: as in `Condition`.
         pixels: factor on pixels.
         shift: taken from pixels before.
     """
 
-    problem: Any
+    problem: Any  # a `Classification`
     factor: Any
     weights: Any
     pixels: Any
@@ -194,10 +194,6 @@ class Changed(NamedTuple):
     def batch(self, data: Any, key: Any, t: Any) -> Any:
         """The problem's, changed."""
         return self.images(self.problem.batch(data, key, t))
-
-    def examples(self, batch: Any) -> Any:
-        """The problem's."""
-        return self.problem.examples(batch)
 
     def loss(self, params: Any, batch: Any) -> Any:
         """What is trained on [], of a batch from `batch`."""
@@ -218,12 +214,6 @@ class Changed(NamedTuple):
         )
         return self.factor * jnp.stack(kinds)[self.weights]
 
-    def slope(self, params: Any, batch: Any) -> Any:
-        """Loss and gradient."""
-        import jax
-
-        return jax.value_and_grad(self.loss)(params, batch)
-
     def evaluate(self, data: Any, params: Any) -> Any:
         """Cross-entropy and accuracy, whatever was trained on, and `classes_lost`.
 
@@ -238,16 +228,6 @@ class Changed(NamedTuple):
         right = (logits.argmax(-1) == labels).astype(classes.dtype) @ classes
         poor = (right < 0.1 * classes.sum(0)).sum().astype("int8")
         return self.problem.evaluate(data, params) | {"classes_lost": poor}
-
-    @property
-    def dtype(self) -> str:
-        """The problem's."""
-        return self.problem.dtype
-
-    @property
-    def state_dtype(self) -> str | None:
-        """The problem's."""
-        return self.problem.state_dtype
 
 
 def table(problem: Problem, names: Sequence[str]) -> dict[str, np.ndarray]:

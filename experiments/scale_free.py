@@ -30,7 +30,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,7 +38,7 @@ from study import cli, optimizers, statistics
 from study.claims import Prediction
 from study.experiment import Comparison
 from study.optimizers import Optimizer
-from study.problems import LogisticRegression, NoisyQuadratic, Problem
+from study.problems import Altered, LogisticRegression, NoisyQuadratic, Problem
 from study.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -197,30 +197,12 @@ def _paths(experiment: ScaleFree, problem: Any, optimizer: Optimizer) -> np.ndar
     return paths.reshape(*grid[0].shape, *paths.shape[1:])
 
 
-class Multiplied(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Multiplied(Altered):
     """A problem with a traced factor on its loss and a traced l2 term, for `train.step`."""
 
-    problem: Problem
     factor: Any
     l2: Any
-
-    @property
-    def dtype(self) -> str:
-        """The problem's."""
-        return self.problem.dtype
-
-    @property
-    def state_dtype(self) -> str | None:
-        """The problem's."""
-        return self.problem.state_dtype
-
-    def batch(self, data: Any, key: Any, t: Any) -> Any:
-        """The problem's."""
-        return self.problem.batch(data, key, t)
-
-    def examples(self, batch: Any) -> Any:
-        """The problem's."""
-        return self.problem.examples(batch)
 
     def loss(self, params: Any, batch: Any) -> Any:
         """Factor * loss + l2 |w|^2 / 2."""
@@ -229,30 +211,13 @@ class Multiplied(NamedTuple):
         square = jnp.sum(params["w"] ** 2)
         return self.factor * self.problem.loss(params, batch) + self.l2 / 2 * square
 
-    def slope(self, params: Any, batch: Any) -> Any:
-        """The loss and its gradient."""
-        import jax
-
-        return jax.value_and_grad(self.loss)(params, batch)
-
-
-def decaying(optimizer: Optimizer, rate: Any, decay: Any) -> Any:
-    """The rule with a traced decoupled decay: -rate decay w beside its update."""
-    import optax
-
-    from study import trajectories
-
-    return trajectories.Treated(
-        optimizer, lambda rule: optax.chain(rule, optax.add_decayed_weights(-rate * decay))
-    )
-
 
 def _decayed(experiment: ScaleFree, problem: Any, optimizer: Optimizer) -> np.ndarray:
     """Where w ends, [decay, factor, seed, element]."""
     import jax
     import jax.numpy as jnp
 
-    from study import devices, trajectories
+    from study import devices, train, trajectories
 
     rate, stops = experiment.decayed_rate, (experiment.decayed_steps,)
 
@@ -261,7 +226,7 @@ def _decayed(experiment: ScaleFree, problem: Any, optimizer: Optimizer) -> np.nd
         loss: Any = Multiplied(problem, factor, weights)
         return trajectories.follow(
             loss,
-            decaying(optimizer, rate, experiment.decay * (decay == 1)),
+            train.Decayed(optimizer, experiment.decay * (decay == 1), "all"),
             lambda t: rate,
             stops,
             lambda state, t: state.params["w"],

@@ -32,7 +32,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-import types
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -174,6 +173,8 @@ def varied(optimizer: Any, decay: Any, memory: Any) -> Any:
     """
     import optax
 
+    from study import trajectories
+
     def build(rate: Any) -> Any:
         if isinstance(optimizer, optimizers.Momentum):
             rule = optax.sgd(rate, momentum=memory * optimizer.decay)
@@ -184,12 +185,7 @@ def varied(optimizer: Any, decay: Any, memory: Any) -> Any:
             rule = optimizer.build(rate)
         return optax.chain(rule, optax.add_decayed_weights(-rate * decay))
 
-    return types.SimpleNamespace(
-        asks=optimizer.asks,
-        build=build,
-        unscaled=lambda: None,
-        decay_update=lambda rate, params: None,
-    )
+    return trajectories.Made(build, optimizer.asks)
 
 
 def correction(optimizer: Any, memory: Any, t: Any) -> Any:

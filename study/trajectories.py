@@ -73,7 +73,7 @@ class Made:
 
 def follow(
     problem: Problem,
-    optimizer: Optimizer | Treated | Made,
+    optimizer: Optimizer | Treated | Made | train.Decayed,
     schedule: Callable[[Array], Scalar],
     stops: Sequence[int] | Array,
     observe: Callable[[train.State, Array], Any],

@@ -1,5 +1,7 @@
 """Losses and pixels changed in scale, against what algebra says of them."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,11 +47,17 @@ def _slopes(numbers, params, batch):
     return *changed.slope(params, batch), one(params, changed.examples(batch))
 
 
+def numbers_of(changed):
+    """Its fields but the problem."""
+    fields = dataclasses.fields(changed)[1:]
+    return tuple(jnp.asarray(getattr(changed, field.name)) for field in fields)
+
+
 def first(made, name):
     """The batch of a condition's first step, then what `_slopes` gives."""
     changed, params, key, data = made[name]
     batch = changed.batch(data, key, jnp.asarray(0))
-    return batch, *_slopes(tuple(map(jnp.asarray, changed[1:])), params, batch)
+    return batch, *_slopes(numbers_of(changed), params, batch)
 
 
 def slope(made, name):
@@ -153,7 +161,7 @@ def trained(made, name, rate, steps=4, kernel=1.0):
     changed, params, key, data = made[name]
     for t in range(steps):
         batch = changed.batch(data, key, jnp.asarray(t))
-        _, grad, _ = _slopes(tuple(map(jnp.asarray, changed[1:])), params, batch)
+        _, grad, _ = _slopes(numbers_of(changed), params, batch)
         grad = with_first_kernel(grad, 1 / kernel**2)
         params = jax.tree.map(lambda theta, g: theta - rate * g, params, grad)
     return params

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import scale_free
-from study import devices, optimizers, trajectories
+from study import devices, optimizers, train, trajectories
 from study.problems import LogisticRegression, NoisyQuadratic
 
 SMALL = LogisticRegression(samples=8, inputs=3, data_seed=1, dtype="float64")
@@ -54,7 +54,7 @@ def test_decay_beside_the_update_is_the_decoupled_decay_of_the_entry(rule, whole
                 lambda state, t: state.params["w"],
                 params=SMALL.init(jax.random.key(0)),
             )[1]
-            for one in (scale_free.decaying(rule, 0.05, 0.4), whole)
+            for one in (train.Decayed(rule, 0.4, "all"), whole)
         ]
     np.testing.assert_allclose(*ends, rtol=1e-12)
 

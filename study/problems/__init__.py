@@ -4,6 +4,7 @@ A problem of your own is a subclass of `Problem` under `@PROBLEMS.register`, in 
 module.
 """
 
+from study.problems.altered import Altered
 from study.problems.autoencoder import ImageVAE
 from study.problems.base import PROBLEMS, Problem
 from study.problems.bigram import Bigrams
@@ -38,6 +39,7 @@ from study.problems.toy import (
 
 __all__ = [
     "PROBLEMS",
+    "Altered",
     "Bigrams",
     "BlockQuadratic",
     "Bowl",
