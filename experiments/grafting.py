@@ -159,7 +159,7 @@ def run_cell(
         ]
         shared = (problem.instances(range(experiment.seeds)), starts)
         run = _trainer(problem, rules, experiment.horizons, experiment.seeds)
-        found = _in_turn(run, shared, runs, experiment.at_once if text else 0)
+        found = devices.map_runs(run, shared, runs, experiment.at_once if text else 0)
         losses = np.full((len(rules), 2, len(rates), *found.shape[1:]), np.nan)
         losses[:, :scopes] = found.reshape(len(rules), scopes, len(rates), *found.shape[1:])
         names = ("direction", "scope", "learning_rate", "seed", "horizon")
@@ -173,18 +173,6 @@ def run_cell(
             },
         )
         return sweep.finish(dataset, problem, optimizer, begun, len(rate))
-
-
-def _in_turn(run: Any, shared: Any, runs: list[np.ndarray], width: int) -> np.ndarray:
-    """`devices.map_runs`, so many runs at a time; 0 is all."""
-    from study import devices
-
-    count = len(runs[0])
-    width = width or count
-    padded = [np.pad(axis, (0, -count % width), mode="edge") for axis in runs]
-    starts = range(0, count, width)
-    cuts = ([axis[i : i + width] for axis in padded] for i in starts)
-    return np.concatenate([devices.map_runs(run, shared, cut) for cut in cuts])[:count]
 
 
 @functools.lru_cache(maxsize=4)

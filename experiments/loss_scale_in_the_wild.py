@@ -374,7 +374,7 @@ def begin(problem: Problem, starts: Any, rows: Any, condition: Any, seed: Any) -
 def _map(
     train: Any, shared: Any, steps: int, axes: Sequence[np.ndarray], width: int
 ) -> Any:
-    """`devices.map_runs` in chunks of one width, so that it compiles once.
+    """`devices.map_runs` of runs in an array of any shape.
 
     Args:
         train: from `_trainer`.
@@ -391,17 +391,8 @@ def _map(
     shared = (*shared, np.array([steps], np.int32))
     kinds = (np.int32, shared[2]["factor"].dtype, np.int32)
     flat = [axis.ravel().astype(kind) for axis, kind in zip(axes, kinds, strict=True)]
-    parts = []
-    for first in range(0, len(flat[0]), width):
-        part = [axis[first : first + width] for axis in flat]
-        short = width - len(part[0])
-        part = [np.pad(axis, (0, short), mode="edge") for axis in part]
-        found = devices.map_runs(train, shared, part)
-        parts.append({name: x[: width - short] for name, x in found.items()})
-    return {
-        name: np.concatenate([part[name] for part in parts]).reshape(axes[0].shape)
-        for name in parts[0]
-    }
+    found = devices.map_runs(train, shared, flat, width)
+    return {name: values.reshape(axes[0].shape) for name, values in found.items()}
 
 
 def _first_steps(

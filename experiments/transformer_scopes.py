@@ -264,15 +264,8 @@ def _runs(
     starts = sweep.starts(problem, seeds)
     shared = (problem.data(), starts, bases(experiment), plans(experiment), _stops(steps))
     axes = (scope.astype(np.int32), seed.astype(np.int32), rate.astype(problem.dtype))
-    run, width, found = _trainer(problem, optimizer), experiment.at_once, []
-    for first in range(0, len(scope), width):
-        part = [axis[first : first + width] for axis in axes]
-        short = width - len(part[0])
-        part = [np.pad(axis, (0, short), mode="edge") for axis in part]
-        losses = devices.map_runs(run, shared, part)
-        found.append([own[: width - short] for own in losses])
-    validation, test = (np.concatenate(own) for own in zip(*found, strict=True))
-    return validation, test
+    run = _trainer(problem, optimizer)
+    return devices.map_runs(run, shared, axes, experiment.at_once)
 
 
 @functools.lru_cache(maxsize=4)

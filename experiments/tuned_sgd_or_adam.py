@@ -218,7 +218,7 @@ def _follower(
     every = -(-length // experiment.records)
     longest = max(experiment.epochs, 0 if experiment.rates else experiment.tuning_epochs)
     starts = sweep.starts(problem, tuple(range(experiment.seeds + 1)))
-    wide, done = jax.local_device_count(), []
+    wide, done = jax.local_device_count(), 0
 
     def run(data: Any, starts: Any, budget: Any, rate: Any, seed: Any) -> Any:
         params, key = jax.tree.map(lambda leaf: leaf[seed], starts)
@@ -234,13 +234,16 @@ def _follower(
         )
 
     def follow(rates: np.ndarray, seeds: np.ndarray, budget: int) -> Any:
-        parts, axes = [], (rates.astype(np.float32), seeds.astype(np.int32))
-        for first in range(0, len(rates), wide):
-            few = [axis[first : first + wide] for axis in axes]
-            parts.append(devices.map_runs(run, (data, starts, np.int32(budget)), few))
-            done.append(len(few[0]))
-            watch(sum(done))
-        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+        nonlocal done
+        before, axes = done, (rates.astype(np.float32), seeds.astype(np.int32))
+        done += len(rates)
+        return devices.map_runs(
+            run,
+            (data, starts, np.int32(budget)),
+            axes,
+            wide,
+            lambda share: watch(before + round(share * len(rates))),
+        )
 
     shapes = jax.eval_shape(problem.init, jax.random.key(0))
     return follow, trees.names(shapes), length

@@ -68,7 +68,13 @@ def shardings() -> tuple[NamedSharding, NamedSharding]:
     return _sharding(mesh, RUNS), _sharding(mesh)
 
 
-def map_runs(function: Callable[..., Any], shared: Any, runs: Sequence[Any]) -> Any:
+def map_runs(
+    function: Callable[..., Any],
+    shared: Any,
+    runs: Sequence[Any],
+    width: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Any:
     """`function(*shared, *run)` for every run, sharded over the local devices.
 
     Args:
@@ -76,17 +82,24 @@ def map_runs(function: Callable[..., Any], shared: Any, runs: Sequence[Any]) -> 
             object, is compiled once for equal shapes.
         shared: a tuple of pytrees, replicated.
         runs: arrays [run], one for each scalar.
+        width: runs side by side, in chunks of one shape; 0 is all.
+        progress: called with the finished share in (0, 1] after each chunk.
 
     Returns:
         What the function returns, with a leading axis [run], as NumPy arrays.
     """
     by_run, replicated = shardings()
     count = len(runs[0])
-    short = -count % jax.local_device_count()
-    padded = [np.pad(np.asarray(axis), (0, short), mode="edge") for axis in runs]
+    width = (width or count) + -(width or count) % jax.local_device_count()
+    padded = [np.pad(np.asarray(axis), (0, -count % width), mode="edge") for axis in runs]
     many = _mapped(function, len(shared), len(padded))
-    found = many(*jax.device_put(shared, replicated), *jax.device_put(padded, by_run))
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], found)
+    shared, parts = jax.device_put(shared, replicated), []
+    for first in range(0, count, width):
+        chunk = [axis[first : first + width] for axis in padded]
+        found = many(*shared, *jax.device_put(chunk, by_run))
+        parts.append(jax.tree.map(np.asarray, found))
+        progress(min(1.0, (first + width) / count))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
 
 
 @functools.lru_cache(maxsize=4)

@@ -174,21 +174,13 @@ def run(
         experiment.schedule,
         experiment.decays,
     )
-    parts = []
+    axes: list[Any] = [column.astype(problem.dtype) for column in table.T]
+    axes[1] = table[:, 1].astype(np.int32)
     with devices.precision(problem.dtype):
         shared = (problem.instances(every), sweep.starts(problem, every))
-        for first in range(0, len(table), width):
-            chunk = table[first : first + width]
-            padded = np.pad(chunk, ((0, width - len(chunk)), (0, 0)), mode="edge")
-            axes: list[Any] = [column.astype(problem.dtype) for column in padded.T]
-            axes[1] = padded[:, 1].astype(np.int32)
-            found = devices.map_runs(function, shared, axes)
-            whole = slice(len(chunk))
-            parts.append(jax.tree.map(lambda x, whole=whole: x[whole], found))
-            progress((first + len(chunk)) / len(table))
-    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        found = devices.map_runs(function, shared, axes, width, progress)
     grid = (len(settings), len(seeds))
-    return Runs(*jax.tree.map(lambda x: x.reshape(*grid, *x.shape[1:]), joined))
+    return Runs(*jax.tree.map(lambda x: x.reshape(*grid, *x.shape[1:]), found))
 
 
 @functools.lru_cache(maxsize=2)

@@ -36,16 +36,6 @@ def test_a_traced_pair_is_the_graft_of_its_rules(m, d, by_leaf):
         np.testing.assert_allclose(vector(found), vector(expected), rtol=2e-5, atol=1e-8)
 
 
-def test_runs_in_turn_are_the_runs():
-    def run(offset, x, y):
-        return offset + x * jnp.asarray([1.0, y])
-
-    axes = [np.arange(7, dtype=np.float32), np.arange(7, 14, dtype=np.float32)]
-    whole = grafting._in_turn(run, (np.float32(2),), axes, 0)
-    assert whole.shape == (7, 2)
-    np.testing.assert_array_equal(grafting._in_turn(run, (np.float32(2),), axes, 4), whole)
-
-
 def test_the_text_is_grafted_by_leaf_where_asked():
     """Alike where both halves are one rule's, not where they are two rules'."""
     spec = dataclasses.replace(grafting.PRESETS["smoke"], seeds=1, horizons=(2,))

@@ -8,7 +8,7 @@ import optax
 import pytest
 from helpers import EVERY_OPTIMIZER, SMALL_DIGITS, SMALL_QUADRATIC, vector
 
-from study import metrics, sweep, train
+from study import devices, metrics, sweep, train
 from study.errors import UserError
 from study.experiment import Experiment
 from study.optimizers import SGD, Adam, Momentum, SignDescent
@@ -187,3 +187,17 @@ def test_memory_of_a_run_is_not_underestimated(problem):
         compiled: Any = jax.jit(run).lower(data, params, key).compile()
         needed = compiled.memory_analysis().temp_size_in_bytes
         assert sweep._between(problem, part) >= needed
+
+
+@pytest.mark.parametrize("width", [1, 4, 9])
+def test_runs_in_chunks_are_the_runs(width):
+    def run(offset, x, y):
+        return offset + x * jnp.asarray([1.0, y])
+
+    axes = [np.arange(7, dtype=np.float32), np.arange(7, 14, dtype=np.float32)]
+    done: list[float] = []
+    found = devices.map_runs(run, (np.float32(2),), axes, width, done.append)
+    expected = 2 + axes[0][:, None] * np.stack([np.ones(7), axes[1]], axis=1)
+    np.testing.assert_array_equal(found, expected)
+    assert done == sorted(set(done))
+    assert done[-1] == 1
