@@ -322,13 +322,21 @@ def objective(
     return statistics.worst(at.values)
 
 
+def judged(results: Results, field: str, name: str, size: int, horizon: int) -> np.ndarray:
+    """`objective`; KeyError where the problem is of another kind than predictions name."""
+    problem = getattr(results.experiment, field)
+    if type(problem) is not type(getattr(DEFAULT, field)):
+        raise KeyError(str(problem))
+    return objective(results, field, name, size, horizon)
+
+
 def _over(
     field: str, name: str, size: int, horizon: int, base: str = "Adam"
 ) -> Callable[[Results], Estimate]:
     """Loss of a rule over that of another, paired by seed."""
 
     def measure(results: Results) -> Estimate:
-        pair = [objective(results, field, rule, size, horizon) for rule in (name, base)]
+        pair = [judged(results, field, rule, size, horizon) for rule in (name, base)]
         return statistics.bootstrap(pair[0] / pair[1])
 
     return measure
@@ -339,8 +347,7 @@ def _closed(field: str, name: str, horizon: int) -> Callable[[Results], Estimate
 
     def measure(results: Results) -> Estimate:
         momentum, adam, own = (
-            objective(results, field, rule, 0, horizon)
-            for rule in ("Momentum", "Adam", name)
+            judged(results, field, rule, 0, horizon) for rule in ("Momentum", "Adam", name)
         )
         return statistics.bootstrap((momentum - own) / (momentum - adam))
 
@@ -354,8 +361,8 @@ def _grows(field: str, horizon: int) -> Callable[[Results], Estimate]:
         experiment: Any = results.experiment
         smallest = min(size for size in experiment.sizes if size)
         ratios = [
-            objective(results, field, "Momentum", size, horizon)
-            / objective(results, field, "Adam", size, horizon)
+            judged(results, field, "Momentum", size, horizon)
+            / judged(results, field, "Adam", size, horizon)
             for size in (0, smallest)
         ]
         return statistics.bootstrap(ratios[0] / ratios[1])

@@ -373,10 +373,16 @@ def ranks(results: Results, problem: Problem) -> dict[str, Estimate]:
     return dict(zip(found, ranking.ranks(np.stack(list(found.values()))), strict=True))
 
 
-def good_rates(results: Results, problem: Problem) -> dict[str, int]:
-    """Rates of the grid whose objective is at most a tenth above the grid's best."""
+def good_rates(results: Results, problem: Problem) -> dict[str, float]:
+    """Rates of the grid whose objective is at most a tenth above the grid's best.
+
+    NaN where the best is 0: a tenth above it is nothing.
+    """
     found = trials(results, problem, grid_only=True)
-    return {name: int((row <= 1.1 * row.min()).sum()) for name, row in found.items()}
+    return {
+        name: float((row <= 1.1 * row.min()).sum()) if row.min() > 0 else math.nan
+        for name, row in found.items()
+    }
 
 
 def budgets(results: Results, problem: Problem) -> dict[str, np.ndarray]:
@@ -431,19 +437,26 @@ def _variant(name: str, role: str) -> Measure:
     return measure
 
 
-def _best(values: dict[str, np.ndarray]) -> str:
-    return min(values, key=lambda name: float(np.median(values[name])))
+def _best(values: dict[str, np.ndarray]) -> set[str]:
+    """The rules with the lowest median: several where they are equal."""
+    medians = {name: float(np.median(found)) for name, found in values.items()}
+    return {name for name, median in medians.items() if median == min(medians.values())}
 
 
 def _winners(results: Results) -> Estimate:
-    """Rules that are best on some problem, by the median of the test values."""
+    """Rules that are best alone on some problem, by the median of the test values."""
     problems = results.experiment.problems
-    best = {_best(ends(results, problem)) for problem in problems}
-    return statistics.exact(len(best), len(problems))
+    best = [_best(ends(results, problem)) for problem in problems]
+    alone = {name for names in best if len(names) == 1 for name in names}
+    return statistics.exact(len(alone), len(problems))
 
 
 def _same_winner(results: Results) -> Estimate:
-    """Share of problems whose best rule stays if each takes its best variant."""
+    """Share of problems whose best rule stays if each takes its best variant.
+
+    By the objective on selection seeds. Rules have two to eight variants, as many as they
+    have fields. Problems on which several rules are best before are left out.
+    """
     stays = []
     for problem in results.experiment.problems:
         plain = {name: row.min() for name, row in trials(results, problem).items()}
@@ -451,8 +464,9 @@ def _same_winner(results: Results) -> Estimate:
         free = {
             name: value * np.nanmin([1.0, *varied[name]]) for name, value in plain.items()
         }
-        stays.append(_best(plain) == _best(free))
-    return statistics.exact(float(np.mean(stays)), len(stays))
+        if len(_best(plain)) == 1:
+            stays.append(_best(plain) == _best(free))
+    return statistics.exact(float(np.mean(stays)) if stays else np.nan, len(stays))
 
 
 def _refined(results: Results) -> Estimate:
@@ -757,19 +771,29 @@ def _draw_sensitivity(results: Results) -> Figure:
         axes.flat, "abcd", results.experiment.problems, strict=True
     ):
         found = sensitivity(results, problem)
-        values = np.log10(np.stack([found[str(entry)] for entry in entries]))
+        values = np.stack([found[str(entry)] for entry in entries])
         _table(panel, values, [looks[str(e)]["label"] for e in entries], tuning.VARIANTS)
         panel.set_title(f"{letter}  {_title(problem)}")
     return figure
 
 
 def _table(
-    panel: Axes, logs: np.ndarray, rows: list[str], columns: tuple[str, ...]
+    panel: Axes, ratios: np.ndarray, rows: list[str], columns: tuple[str, ...]
 ) -> None:
-    """Ratios on cells coloured by their logarithm, a factor of two either way."""
+    """Ratios on cells coloured by their logarithm, a factor of two either way.
+
+    A dash where the rule has no such field, or nothing is left to gain: 0 over 0.
+    """
     reach = np.log10(2)
+    with np.errstate(divide="ignore"):
+        logs = np.log10(ratios)
     panel.pcolormesh(
-        logs, cmap="PuOr_r", vmin=-reach, vmax=reach, edgecolors="white", linewidth=0.8
+        np.clip(logs, -2 * reach, 2 * reach),
+        cmap="PuOr_r",
+        vmin=-reach,
+        vmax=reach,
+        edgecolors="white",
+        linewidth=0.8,
     )
     panel.set_yticks(np.arange(len(rows)) + 0.5, rows)
     panel.set_xticks(
@@ -778,9 +802,9 @@ def _table(
     panel.tick_params(length=0)
     panel.invert_yaxis()
     panel.grid(False)
-    for (i, j), value in np.ndenumerate(logs):
-        text = f"{10**value:.2f}" if np.isfinite(value) else "–"
-        color = "white" if abs(value) > 0.75 * reach else "black"
+    for (i, j), value in np.ndenumerate(ratios):
+        text = "–" if np.isnan(value) else f"{value:.2g}" if value > 99 else f"{value:.2f}"
+        color = "white" if abs(logs[i, j]) > 0.75 * reach else "black"
         panel.text(
             j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=6, color=color
         )

@@ -628,7 +628,7 @@ PREDICTIONS = (
     ),
     Prediction(
         "AdamW, steps to 2,000: largest gradient of 50 is 3.2 means or more, above normal",
-        "Ahn et al. 2024, abstract: heavy-tailed noise; 3.1 is a normal variable's",
+        "Ahn et al. 2024, abstract: heavy-tailed noise; 3.1 is one normal element's",
         _tail,
         at_least=3.2,
     ),
@@ -684,7 +684,7 @@ CURVES = (
     *("SGD", "momentum", "normalised momentum", "Signum", "Adam, b2 = 0.999", "AdamW"),
     BY_LEAF,
 )
-LEAPING = ("SGD", "Adam, b2 = 0.999")
+LEAPING = ("SGD", "momentum", "Adam, b2 = 0.999")
 """Now and then one of their runs leaps up: their bands would cover the panel."""
 
 
@@ -711,7 +711,7 @@ def _draw_curves(axes: Axes, results: Results) -> None:
         values = records.loss.sel(condition=name).values
         shown = looks[CONDITIONS[name].magnitude] | {"label": name, "lw": 1.1}
         if name == BY_LEAF:
-            shown |= {"color": "#e08a00", "linestyle": "-", "marker": "*"}
+            shown |= {"color": "#e08a00", "linestyle": "-", "marker": "X"}
             shown["label"] = "momentum, AdamW's length by matrix"
         if name in LEAPING:
             values = np.median(values, axis=0, keepdims=True)

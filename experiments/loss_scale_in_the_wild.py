@@ -556,6 +556,7 @@ def _predict(
     condition: str, tuning: str, what: str, rules: Sequence[str], low: float, high: float
 ) -> Iterator[Prediction]:
     """One prediction for each rule, in [low, high]."""
+    own = what in ENDS or what == COSINE or high / low > 2  # a wide band is no algebra
     bounds = f"{low:.5g} to {high:.5g}"
     if not math.isfinite(low) or not math.isfinite(high):
         bounds = f"at most {high:.5g}" if math.isfinite(high) else f"at least {low:.5g}"
@@ -563,7 +564,7 @@ def _predict(
     for rule in rules:
         yield Prediction(
             f"{condition}{at}: {rule}, {what}: {bounds}",
-            OWN if what in ENDS or what == COSINE else ALGEBRA,
+            OWN if own else ALGEBRA,
             _judged(what, rule, condition, tuning),
             at_least=low,
             at_most=high,

@@ -331,10 +331,15 @@ def _over(
 
 
 def lost(results: Results, scope: str, rule: str = "Adam") -> np.ndarray:
-    """Share [seed] of a rule's lead over momentum, both plain, that a scope costs."""
+    """Share [seed] of a rule's lead over momentum, both plain, that a scope costs.
+
+    NaN without a lead.
+    """
     plain = found(results, "loss", "none", rule)
     lead = found(results, "loss", "none", "Momentum") - plain
-    return (found(results, "loss", scope, rule) - plain) / lead
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cost = (found(results, "loss", scope, rule) - plain) / lead
+    return np.where(lead > 0, cost, np.nan)
 
 
 def _lost(scope: str) -> Callable[[Results], Estimate]:
@@ -342,10 +347,13 @@ def _lost(scope: str) -> Callable[[Results], Estimate]:
 
 
 def _part(scope: str, whole: str = "global") -> Callable[[Results], Estimate]:
-    """What a scope costs Adam over what another does."""
+    """What a scope costs Adam over what another does; NaN where that costs nothing."""
 
     def measure(results: Results) -> Estimate:
-        return statistics.bootstrap(lost(results, scope) / lost(results, whole))
+        part, all_of_it = lost(results, scope), lost(results, whole)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = np.where(all_of_it > 0, part / all_of_it, np.nan)
+        return statistics.bootstrap(shares)
 
     return measure
 
