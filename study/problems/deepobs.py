@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from study.problems.base import PROBLEMS, Problem, in_parts
-from study.problems.images import Classification
+from study.problems.images import Classification, enlarged
 
 if TYPE_CHECKING:
     from study.data import Splits
@@ -69,9 +69,8 @@ class Pictures:
 
     @staticmethod
     def _enlarged(inputs: np.ndarray) -> np.ndarray:
-        """Digits of 8 x 8 as images of 28 x 28: pixels three by three, a margin of two."""
-        large = np.kron(inputs.reshape(-1, 8, 8), np.ones((1, 3, 3)))
-        return np.pad(large, ((0, 0), (2, 2), (2, 2)))
+        """Digits of 8 x 8 as the network wants them, here as images of 28 x 28."""
+        return enlarged(inputs)
 
     def _chosen(self, count: int, key: Key, t: Array | None = None) -> Array:
         """Places of a batch among so many images: batch t of a run, or any."""

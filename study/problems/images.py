@@ -175,7 +175,7 @@ class LeNet(Classification):
         if self.images == "mnist":
             return data.mnist()
         return data.Splits(
-            *(data.Split(_enlarged(part.inputs), part.labels) for part in data.digits())
+            *(data.Split(enlarged(part.inputs), part.labels) for part in data.digits())
         )
 
     def sample(self, data: Data, key: Key) -> Batch:
@@ -208,7 +208,7 @@ def _draw(data: Data, key: Key, count: int) -> Batch:
     return images[chosen], labels[chosen]
 
 
-def _enlarged(inputs: np.ndarray) -> np.ndarray:
-    """8 x 8 pixels as 28 x 28."""
+def enlarged(inputs: np.ndarray) -> np.ndarray:
+    """Digits of 8 x 8 as images of 28 x 28: pixels three by three, a margin of two."""
     large = np.kron(inputs.reshape(-1, 8, 8), np.ones((1, 3, 3)))
     return np.pad(large, ((0, 0), (2, 2), (2, 2)))
