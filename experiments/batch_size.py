@@ -10,7 +10,7 @@ Varied.     Scientific: rule, batch size. Nuisance: learning rate, selected on t
             objective itself as in the source, from a grid by half decades alike for all.
             Three seeds (of data, start and batches); horizons of 50 and 100 steps; the
             objective is the loss on all of the training data.
-Cost.       Five minutes on two CPU cores.
+Cost.       Four minutes on two CPU cores.
 
     python -m experiments.batch_size             run, store, judge, draw
     python -m experiments.batch_size --draw      draw stored records again

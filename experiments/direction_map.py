@@ -14,7 +14,7 @@ Varied.     Scientific: pairs of optimizers. Fixed: one trajectory of SGD on dig
             intervals are over five starts and orders of batches. The batch loss is taken
             to bend alike in all directions where a rule asks for it, so SAM, which looks
             along the gradient, is parallel to SGD by construction.
-Cost.       A minute on two CPU cores, nearly all of it compilation.
+Cost.       Two and a half minutes on two CPU cores, nearly all of it compilation.
 
     python -m experiments.direction_map             run, store, judge, draw
     python -m experiments.direction_map --draw      draw stored records again

@@ -13,7 +13,7 @@ Prediction. On x^2 / 2 times a curvature: 2 / eta for gradient descent, 2 (1 + b
 Varied.     Scientific: rule, learning rate, factor c. Five seeds of starts. Fixed: a tanh
             network of two layers of 50 on 20 points of the Chebyshev polynomial T_4, mean
             squared error on all points, 20,000 steps in float32; thresholds in float64.
-Cost.       A minute and a half on two CPU cores.
+Cost.       Half a minute on two CPU cores.
 
     python -m experiments.edge_of_stability             run, store, judge, draw
     python -m experiments.edge_of_stability --draw      draw stored records again

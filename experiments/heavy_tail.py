@@ -12,7 +12,7 @@ Prediction. SGD, momentum and normalised descent learn the frequent classes and 
 Varied.     Scientific: rule. Nuisance: learning rate, selected on the objective itself, as
             the source does, at half a decade and at a quarter. Horizons of 50 and 200
             steps. Three data sets; all samples in every step, from 0; float32.
-Cost.       Two minutes on two CPU cores.
+Cost.       A minute and a quarter on two CPU cores.
 
     python -m experiments.heavy_tail             run, store, judge, draw
     python -m experiments.heavy_tail --draw      draw stored records again

@@ -12,7 +12,7 @@ Prediction. The lower edge lies where the first-order decrease of all steps toge
             in the published grids.
 Varied.     Scientific: learning rate, optimizer, problem. Fixed: steps (400), ten seeds of
             starts and batches; no rate is selected.
-Cost.       A minute on two CPU cores.
+Cost.       Two minutes on two CPU cores.
 
     python -m experiments.learning_rate             run, store, judge, draw
     python -m experiments.learning_rate --draw      draw stored records again

@@ -16,7 +16,7 @@ Varied.     Scientific: rule, condition. Controls: constant factors, weights p o
             rate, by validation cross-entropy on three seeds of its own, in the plain
             condition (nothing tuned again) and in each. Everywhere test cross-entropy and
             accuracy judge; eight seeds, 200 steps.
-Cost.       A minute and a half on two CPU cores.
+Cost.       A minute on two CPU cores.
 
     python -m experiments.loss_scale_in_the_wild             run, store, judge, draw
     python -m experiments.loss_scale_in_the_wild --draw      draw stored records again

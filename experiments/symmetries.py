@@ -13,7 +13,7 @@ Prediction. What `theory` says on each entry, derived from its formula: in short
 Varied.     Scientific: optimizer, transformation, epsilon (its default, and 0). Fixed: one
             stream of 40 random gradients of a 6 x 8 kernel and a bias of 12 elements,
             float64, learning rate 0.01 (1 for rules that find their own).
-Cost.       Two minutes on two CPU cores, nearly all of it compilation.
+Cost.       Three minutes on two CPU cores, nearly all of it compilation.
 
     python -m experiments.symmetries             run, store, judge, draw
     python -m experiments.symmetries --draw      draw stored records again

@@ -12,7 +12,7 @@ Varied.     Scientific: rule, exponent a, size d, share eps. Nuisance: sign desc
             learning rate, the best for each horizon; gradient descent has 1 / pi_1. No
             chance anywhere: closed forms, checked against training. On the text d is the
             number of its most frequent words.
-Cost.       Half a minute on two CPU cores.
+Cost.       Ten seconds on two CPU cores.
 
     python -m experiments.zipf                       run, store, judge, draw
     python -m experiments.zipf --draw                draw stored records again
