@@ -15,7 +15,7 @@ Varied.     Scientific: rule; the rule that gives the length and that which give
             Batches of 250 prompts, so that the grid is affordable; at the rates that an
             independent run has values for, of 1,000 as in the source. All prompts are new,
             so a mean training loss over 50 steps is one of generalisation, too.
-Cost.       A minute and a half on two CPU cores; the first cell runs all rules side by side.
+Cost.       A minute and a half on two CPU cores; the first cell runs all rules together.
 
     python -m experiments.linear_transformer             run, store, judge, draw
     python -m experiments.linear_transformer --draw      draw stored records again
