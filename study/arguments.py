@@ -50,6 +50,8 @@ class Options:
     """One line for each finished cell in place of a progress bar."""
     platform: Literal["cpu", "gpu", "tpu"] | None = None
     """Insist on a platform."""
+    memory: float | None = None
+    """GiB that the runs under way may fill (default: a quarter of the memory)."""
     data: Path | None = None
     """Folder with data files; or a text file, which problems on text then read."""
     imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()

@@ -125,7 +125,7 @@ def _run(
 
     for metric in getattr(experiment, "metrics", ()):
         metrics.METRICS[metric]
-    devices.prepare(options.platform)
+    devices.prepare(options.platform, options.memory)
     results.refuse_unwritable(folder)
     results.write_manifest(folder, manifest)
     if done := len(experiment.cells) - len(todo):

@@ -22,15 +22,24 @@ from study.errors import UserError
 RUNS = "runs"  # the mesh axis
 
 
-def prepare(platform: str | None = None) -> None:
+_allowed: dict[str, float] = {}  # GiB that runs may fill, where somebody said so
+
+
+def prepare(platform: str | None = None, memory: float | None = None) -> None:
     """Chooses the platform and makes each CPU core a device; call before jax is used.
 
     Args:
         platform: `cpu`, `gpu` or `tpu`; None takes jax's choice.
+        memory: GiB that the runs under way may fill; None: a quarter of what there is.
 
     Raises:
-        UserError: the platform was asked for and is not there.
+        UserError: the platform was asked for and is not there, or memory not positive.
     """
+    if memory is not None and not memory > 0:
+        raise UserError(f"--memory {memory}: give a positive number of GiB")
+    _allowed.clear()
+    if memory is not None:
+        _allowed["GiB"] = memory
     with contextlib.suppress(RuntimeError):  # jax runs already: take what it has
         jax.config.update("jax_num_cpu_devices", cores())
     if platform is None:
@@ -113,12 +122,21 @@ def _sharding(mesh: Mesh, *axes: str) -> NamedSharding:
 
 
 def memory() -> int:
-    """Bytes of memory of the smallest local device, a share of the host's on CPU."""
+    """Bytes that the runs of one device may fill, a quarter of its memory if not said.
+
+    Of the smallest local device; on CPU each has an equal share of the host's memory.
+    """
     devices = jax.local_devices()
-    sizes = [(d.memory_stats() or {}).get("bytes_limit") for d in devices]
+    if _allowed:
+        return int(_allowed["GiB"] * 2**30) // len(devices)
+    return _whole_memory(devices) // 4
+
+
+def _whole_memory(local: Sequence[Any]) -> int:
+    sizes = [(d.memory_stats() or {}).get("bytes_limit") for d in local]
     if all(sizes):
         return int(min(size for size in sizes if size))
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(devices)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(local)
 
 
 @contextlib.contextmanager

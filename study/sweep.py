@@ -8,7 +8,6 @@ dropped. The start of a run is a program of its own, shared by all optimizers.
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,13 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jax.extend.core import jaxprs_in_params
 
-from study import devices, metrics, train, trees
+from study import devices, metrics, programs, train, trees
 from study.experiment import Experiment
 from study.optimizers import Optimizer
 from study.problems import Problem
-from study.schedules import Schedule
+from study.programs import Programs, Shape
 from study.types import Data, Params
 
 Progress = Callable[[float], None]
@@ -40,6 +38,7 @@ class Cost(NamedTuple):
         width: runs in one compiled program, over all devices.
         parameters: elements of theta.
         state_bytes: optimizer state of one run.
+        group: of the width, the runs that a device takes at once; 0 where no sweep.
     """
 
     compile_seconds: float
@@ -48,27 +47,7 @@ class Cost(NamedTuple):
     width: int
     parameters: int
     state_bytes: int
-
-
-class Programs(NamedTuple):
-    """The compiled functions of a cell, each over `width` runs."""
-
-    start: Any
-    segments: dict[int, Any]  # by number of steps
-    evaluated: Callable[[train.State], Params]  # which params to evaluate
-    evaluate: Any
-    seconds: float
-
-
-class Shape(NamedTuple):
-    """What of an experiment the programs depend on, besides problem and optimizer."""
-
-    metrics: tuple[str, ...]
-    record_every: int
-    segments: tuple[int, ...]
-    schedule: Schedule
-    seeds: int
-    width: int
+    group: int = 0
 
 
 def run_cell(
@@ -101,19 +80,22 @@ def run_cell(
             tuple(np.diff(experiment.evaluated_steps).tolist()),
             experiment.schedule,
             len(experiment.seed_numbers),
-            _width(problem, optimizer, runs),
+            programs.width(problem, optimizer, runs),
         )
         rule = _rule(experiment, optimizer)
-        made = _programs.cache_info().misses
-        programs = _programs(problem, rule, shape)
-        compiled = programs.seconds * (_programs.cache_info().misses - made)
-        records = _run(experiment, problem, programs, shape, begin, progress)
-        one, _ = _start_shapes(problem)
-        state_bytes = _state_bytes(problem, optimizer)
+        made = programs.compiled.cache_info().misses
+        ready = programs.compiled(problem, rule, shape)
+        new = programs.compiled.cache_info().misses - made
+        records = _run(experiment, problem, ready, shape, begin, progress)
+        one, _ = programs.start_shapes(problem)
+        state_bytes = programs.state_bytes(problem, optimizer)
+        together = programs.group(problem, optimizer, shape.width)
     dataset = _label(experiment, problem, optimizer, records, trees.names(one))
-    spent = time.perf_counter() - begun - compiled
+    compiling = ready.seconds * new
+    spent = time.perf_counter() - begun - compiling
     size = sum(trees.sizes(one))
-    return dataset, Cost(compiled, spent, runs, shape.width, size, state_bytes)
+    cost = Cost(compiling, spent, runs, shape.width, size, state_bytes, together)
+    return dataset, cost
 
 
 def finish(
@@ -130,8 +112,8 @@ def finish(
     """
     names = {"problem": str(problem), "optimizer": str(optimizer), "dtype": problem.dtype}
     with devices.precision(problem.dtype):
-        size = sum(trees.sizes(_start_shapes(problem)[0]))
-        state = _state_bytes(problem, optimizer)
+        size = sum(trees.sizes(programs.start_shapes(problem)[0]))
+        state = programs.state_bytes(problem, optimizer)
     cost = Cost(0.0, time.perf_counter() - begun, runs, runs, size, state)
     return dataset.assign_attrs(names), cost
 
@@ -207,131 +189,6 @@ def _run_chunk(
 def _host(parts: tuple[Any, ...], join: Callable[..., np.ndarray]) -> np.ndarray:
     arrays = [np.asarray(part) for part in parts]
     return join([a if a.itemsize >= 4 else a.astype(np.float32) for a in arrays], 1)
-
-
-@functools.lru_cache(maxsize=32)
-def _programs(problem: Problem, optimizer: Optimizer, shape: Shape) -> Programs:
-    """Traces and compiles, once for equal arguments: rates and keys are inputs."""
-    begun = time.perf_counter()
-    by_run, replicated = devices.shardings()
-    params, key = _start_shapes(problem)
-    rate = jax.ShapeDtypeStruct((), jnp.dtype(problem.dtype))
-    shadowed = any(metrics.METRICS[name].unscaled for name in shape.metrics)
-    launch = functools.partial(
-        train.start, optimizer, shadowed=shadowed, dtype=problem.state_dtype
-    )
-    state = jax.eval_shape(launch, rate, params)
-    many = functools.partial(_like, (shape.width,), by_run)
-    data = _like((), replicated, problem.data())
-    rates, first = many(rate), _like((), replicated, np.int32(0))
-
-    def start(rate: Any, place: Any, starts: tuple[Params, Any]) -> Any:
-        params, data_key = jax.tree.map(lambda leaf: leaf[place], starts)
-        return launch(rate, params), data_key
-
-    evaluated = lambda state: state.params  # noqa: E731
-    if type(optimizer).evaluated is not Optimizer.evaluated:
-        show = lambda state: optimizer.evaluated(state.optimizer, state.params)  # noqa: E731
-        shown = jax.jit(jax.vmap(show), out_shardings=by_run)
-        evaluated = shown.lower(many(state)).compile()
-    begin = jax.jit(jax.vmap(start, in_axes=(0, 0, None)), out_shardings=by_run)
-    starts = _like((shape.seeds,), replicated, (params, key))
-    segments = {}
-    for steps in set(shape.segments):
-        segment = functools.partial(
-            train.segment,
-            *(problem, optimizer, shape.metrics, shape.record_every, steps),
-            rate_at=shape.schedule.rates(sum(shape.segments)),
-        )
-        # Each device by itself: what `trees` asks of a batch, it asks of its own runs.
-        mapped = jax.shard_map(
-            jax.vmap(segment, in_axes=(None, 0, 0, 0, None)),
-            mesh=by_run.mesh,
-            in_specs=tuple(s.spec for s in (replicated, *[by_run] * 3, replicated)),
-            out_specs=by_run.spec,
-            check_vma=False,
-        )
-        jitted = jax.jit(mapped, donate_argnums=3)
-        lowered = jitted.lower(data, rates, many(key), many(state), first)
-        segments[steps] = lowered.compile()
-    return Programs(
-        begin.lower(rates, many(np.int32(0)), starts).compile(),
-        segments,
-        evaluated,
-        _evaluate(problem, shape.width),
-        time.perf_counter() - begun,
-    )
-
-
-@functools.lru_cache(maxsize=8)
-def _evaluate(problem: Problem, width: int) -> Any:
-    """The compiled evaluation of a problem, shared by all its optimizers."""
-    by_run, replicated = devices.shardings()
-    evaluate = jax.vmap(problem.evaluate, in_axes=(None, 0))
-    params = _like((width,), by_run, _start_shapes(problem)[0])
-    data = _like((), replicated, problem.data())
-    return jax.jit(evaluate, out_shardings=by_run).lower(data, params).compile()
-
-
-def _start_shapes(problem: Problem) -> tuple[Params, Any]:
-    """Shapes of theta_0 and of a key."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return jax.eval_shape(problem.init, key), key
-
-
-def _like(axes: tuple[int, ...], sharding: Any, tree: Any) -> Any:
-    """The shapes of a tree, with leading axes and a sharding."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(
-            (*axes, *leaf.shape), leaf.dtype, sharding=sharding
-        ),
-        tree,
-    )
-
-
-def _width(problem: Problem, optimizer: Optimizer, runs: int) -> int:
-    """Runs in one program: all, or equal chunks that fill a quarter of the memory."""
-    count = jax.local_device_count()
-    params, _ = _start_shapes(problem)
-    start = functools.partial(train.start, optimizer, 1.0)
-    state = _bytes(jax.eval_shape(start, params))
-    # Gradient, update and unscaled update besides the state itself, and what lies between
-    # parameters and loss: an upper bound, for much of it is never stored.
-    between = max(_between(problem, part) for part in ("slope", "evaluate"))
-    each = 4 * state + 16 * _bytes(params) + between
-    limit = max(1, devices.memory() // 4 // each) * count
-    chunks = math.ceil(runs / limit)
-    return math.ceil(math.ceil(runs / chunks) / count) * count
-
-
-def _between(problem: Problem, part: str) -> int:
-    """Bytes of all intermediate values in one slope or evaluation of a problem."""
-    params, key = _start_shapes(problem)
-
-    def run(data: Data, params: Params, key: Any) -> Any:
-        if part == "evaluate":
-            return problem.evaluate(data, params)
-        return problem.slope(params, problem.batch(data, key, jnp.zeros((), jnp.int32)))
-
-    def size(jaxpr: Any) -> int:
-        own = sum(_bytes([v.aval for v in eqn.outvars]) for eqn in jaxpr.eqns)
-        inner = (x for eqn in jaxpr.eqns for x in jaxprs_in_params(eqn.params))
-        return own + sum(map(size, inner))
-
-    return size(jax.make_jaxpr(run)(_like((), None, problem.data()), params, key).jaxpr)
-
-
-def _state_bytes(problem: Problem, optimizer: Optimizer) -> int:
-    """Of one run's optimizer state."""
-    start = functools.partial(
-        train.start, optimizer, 1.0, shadowed=False, dtype=problem.state_dtype
-    )
-    return _bytes(jax.eval_shape(start, _start_shapes(problem)[0]).optimizer)
-
-
-def _bytes(tree: Any) -> int:
-    leaves = jax.tree.leaves(tree)
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
 
 def _label(

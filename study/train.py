@@ -103,7 +103,8 @@ def start(
         optimizer: the rule.
         learning_rate: eta, possibly traced.
         params: theta_0.
-        shadowed: also carry the unscaled counterpart; without, `unscaled` is NaN.
+        shadowed: also carry the unscaled counterpart, unless the rule shares its state;
+            without either, `unscaled` is NaN.
         dtype: of the floating optimizer state, that of params if None.
     """
     shadow = _shadow(optimizer)
@@ -112,7 +113,9 @@ def start(
         state = rule.build(learning_rate).init(params)
         return trees.cast(state, dtype) if dtype else state
 
-    return State(params, begin(optimizer), begin(shadow) if shadow and shadowed else None)
+    own = begin(optimizer)
+    carried = shadow and shadowed and optimizer.shared(own) is None
+    return State(params, own, begin(shadow) if shadow and carried else None)
 
 
 def step(
@@ -143,7 +146,10 @@ def step(
     decay = optax.tree.zeros_like(update) if decay is None else decay
 
     counterpart, shadow_state = _shadow(optimizer), state.shadow
-    if counterpart is not None and shadow_state is not None:
+    shared = counterpart and optimizer.shared(state.optimizer)
+    if counterpart and shared is not None:
+        unscaled, _ = apply(counterpart, learning_rate, seen, shared)
+    elif counterpart is not None and shadow_state is not None:
         unscaled, shadow_state = apply(counterpart, learning_rate, seen, shadow_state)
     elif optimizer.unscaled() == optimizer:
         unscaled = update
@@ -196,6 +202,10 @@ class Decayed:
         """The rule's counterpart, without the decay; itself where the rule is its own."""
         counterpart = self.optimizer.unscaled()
         return self if counterpart == self.optimizer else counterpart
+
+    def shared(self, state: Any) -> Any:
+        """The rule's."""
+        return self.optimizer.shared(state)
 
     def evaluated(self, state: Any, params: Params) -> Params:
         """The rule's."""

@@ -78,6 +78,10 @@ class Adjusted:
         counterpart = self.optimizer.unscaled()
         return self if counterpart == self.optimizer else counterpart
 
+    def shared(self, state: Any) -> None:
+        """None: the counterpart is that of the entry, whose decay may be another."""
+        del state
+
     def evaluated(self, state: Any, params: Params) -> Params:
         """The entry's."""
         return self.optimizer.evaluated(state, params)

@@ -19,7 +19,7 @@ LAYERS = (
     ("spec", "networks", "data", "devices", "transforms"),
     ("optimizers", "problems", "schedules", "metrics"),
     ("experiment", "train", "track"),
-    ("sweep", "streams", "trajectories", "figures", "curvature"),
+    ("programs", "sweep", "streams", "trajectories", "figures", "curvature"),
     ("results", "symmetry", "rescaling", "propagation", "tuning"),
     ("reporting", "runner", "claims"),
     ("arguments", "terminal"),
@@ -28,7 +28,11 @@ LAYERS = (
     ("findings",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-WITHIN = {("runner", "reporting"), ("claims", "reporting")}  # one layer, in this order
+WITHIN = {
+    ("sweep", "programs"),
+    ("runner", "reporting"),
+    ("claims", "reporting"),
+}  # one layer, in this order
 FILES = sorted((ROOT / "study").rglob("*.py"))
 
 

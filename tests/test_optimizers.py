@@ -189,6 +189,32 @@ def test_a_scalar_rule_multiplies_its_counterpart_by_one_number(optimizer):
         np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
 
 
+SHARING = [
+    o for o in EVERY_OPTIMIZER if o.shared(o.build(RATE).init(STREAM[0])) is not None
+]
+
+
+@pytest.mark.parametrize("optimizer", SHARING, ids=str)
+def test_a_shared_average_is_the_one_the_counterpart_keeps(optimizer, key):
+    """Bitwise, along a run that carries the counterpart's own state beside it."""
+    counterpart, problem = optimizer.unscaled(), NoisyQuadratic(dim=4)
+    data = jax.tree.map(jnp.asarray, problem.data())
+    begin = train.start(optimizer, RATE, problem.init(key))
+    assert begin.shadow is None  # nothing is carried
+
+    def advance(carry, t):
+        state, own = carry
+        after, step = train.step(problem, optimizer, data, RATE, key, state, t)
+        seen = train.Seen(state.params, step.loss, step.grad, None, None)
+        update, own = train.apply(counterpart, RATE, seen, own)
+        shared = optimizer.shared(after.optimizer)
+        return (after, own), ((step.unscaled, shared), (update, own))
+
+    carried = counterpart.build(RATE).init(begin.params)
+    _, (shared, carried) = jax.lax.scan(advance, (begin, carried), jnp.arange(20))
+    jax.tree.map(np.testing.assert_array_equal, shared, carried)
+
+
 def test_labels_and_colours_are_unique():
     assert len({o.label for o in EVERY_OPTIMIZER}) == len(EVERY_OPTIMIZER)
     assert len({o.colour for o in EVERY_OPTIMIZER}) == len(EVERY_OPTIMIZER)

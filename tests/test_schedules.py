@@ -11,7 +11,7 @@ import optax
 import pytest
 from helpers import SMALL_QUADRATIC, vector
 
-from study import arguments, devices, spec, sweep, train
+from study import arguments, devices, programs, spec, sweep, train
 from study.errors import UserError
 from study.experiment import Experiment, Scheduled
 from study.optimizers import SGD, Adam, AdamW, Lookahead, Momentum
@@ -149,9 +149,9 @@ def test_an_experiment_without_schedule_has_no_new_field():
 def test_constant_without_decay_is_the_same_program():
     other = scheduled()
     rows = [sweep.run_cell(PLAIN, SMALL_QUADRATIC, Adam())[0]]
-    before = sweep._programs.cache_info().misses
+    before = programs.compiled.cache_info().misses
     rows.append(sweep.run_cell(other, SMALL_QUADRATIC, Adam())[0])
-    assert sweep._programs.cache_info().misses == before
+    assert programs.compiled.cache_info().misses == before
     assert rows[0].identical(rows[1])
     rates = Constant().rates(10)
     assert rates(0.3, jnp.asarray(5)) == 0.3

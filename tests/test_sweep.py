@@ -8,7 +8,7 @@ import optax
 import pytest
 from helpers import EVERY_OPTIMIZER, SMALL_DIGITS, SMALL_QUADRATIC, vector
 
-from study import devices, metrics, sweep, train
+from study import devices, metrics, programs, sweep, train
 from study.errors import UserError
 from study.experiment import Experiment
 from study.optimizers import SGD, Adam, Momentum, SignDescent
@@ -92,25 +92,61 @@ def test_batches_do_not_depend_on_optimizer_or_rate(optimizer):
 
 
 def test_a_rerun_is_bitwise_equal(cells):
-    sweep._programs.cache_clear()
+    programs.compiled.cache_clear()
     again, _ = sweep.run_cell(GRID, SMALL_DIGITS, Adam())
     assert again.identical(cells[Adam()])
 
 
 def test_other_learning_rates_do_not_compile_again(cells):
-    before = sweep._programs.cache_info().misses
+    before = programs.compiled.cache_info().misses
     other = dataclasses.replace(GRID, learning_rates=(0.02, 0.3))
     _, cost = sweep.run_cell(other, SMALL_DIGITS, Adam())
-    assert sweep._programs.cache_info().misses == before
+    assert programs.compiled.cache_info().misses == before
     assert cost.compile_seconds == 0
 
 
 def test_chunks_and_padding_change_nothing(cells, monkeypatch):
-    monkeypatch.setattr(sweep, "_width", lambda problem, optimizer, runs: 4)
+    monkeypatch.setattr(programs, "width", lambda problem, optimizer, runs: 4)
     chunked, cost = sweep.run_cell(GRID, SMALL_DIGITS, Adam())
     assert (cost.runs, cost.width) == (6, 4)
     for name in ("loss", "test_loss"):
         assert gap(chunked[name], cells[Adam()][name]) < 1e-5
+
+
+def test_runs_taken_in_groups_are_the_runs(cells, monkeypatch):
+    """Three runs on each of two devices, one after the other."""
+    monkeypatch.setattr(programs, "CACHE", 1)
+    programs.compiled.cache_clear()
+    grouped, cost = sweep.run_cell(GRID, SMALL_DIGITS, Adam())
+    programs.compiled.cache_clear()
+    assert cost.group == 1 < cost.width
+    for name in ("loss", "angle", "test_loss"):
+        assert gap(grouped[name], cells[Adam()][name]) < 1e-5
+
+
+@pytest.mark.parametrize("runs", [1, 2, 7, 100, 101, 10_000])
+@pytest.mark.parametrize("largest", [1, 3, 14])
+def test_a_device_takes_its_runs_in_equal_groups(runs, largest, monkeypatch):
+    monkeypatch.setattr(programs, "_largest", lambda problem, optimizer: largest)
+    monkeypatch.setattr(programs, "_run_bytes", lambda problem, optimizer: (1, 1))
+    width = programs.width(SMALL_DIGITS, Adam(), runs)
+    each = width // jax.local_device_count()
+    group = programs.group(SMALL_DIGITS, Adam(), width)
+    assert runs <= width < runs + 2 * largest * jax.local_device_count()
+    assert each % group == 0
+    assert group <= largest
+    assert group == each or group >= largest / 2
+
+
+def test_memory_is_what_was_allowed(monkeypatch):
+    monkeypatch.setattr(devices, "_allowed", {"GiB": 1.0})
+    assert devices.memory() == 2**30 // jax.local_device_count()
+    monkeypatch.setattr(programs, "_run_bytes", lambda problem, optimizer: (2**20, 2**20))
+    monkeypatch.setattr(programs, "_largest", lambda problem, optimizer: 1)
+    width = programs.width(SMALL_DIGITS, Adam(), 10_000)
+    assert 900 < width < 1024  # in chunks of about 1 GiB
+    with pytest.raises(UserError, match="positive"):
+        devices.prepare(memory=0.0)
 
 
 @pytest.mark.parametrize(("steps", "records", "evaluations"), [(20, 5, 2), (7, 3, 2)])
@@ -186,7 +222,7 @@ def test_memory_of_a_run_is_not_underestimated(problem):
     ):
         compiled: Any = jax.jit(run).lower(data, params, key).compile()
         needed = compiled.memory_analysis().temp_size_in_bytes
-        assert sweep._between(problem, part) >= needed
+        assert programs.between(problem, part) >= needed
 
 
 @pytest.mark.parametrize("width", [1, 4, 9])

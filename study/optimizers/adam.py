@@ -38,6 +38,7 @@ class Adam(OfAverage):
     changes = "both"
     float16 = "nan"
     factory = "adam"
+    keeps_average = True
     theory = ADAM
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -61,6 +62,7 @@ class AdamW(OfAverage):
     changes = "both"
     float16 = "nan"
     factory = "adamw"
+    keeps_average = True
     theory = ADAM
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -83,6 +85,7 @@ class Adamax(OfAverage):
     changes = "both"
     float16 = "nan"
     factory = "adamax"
+    keeps_average = True
     theory = ADAM.but(epsilon="eps = |g|")
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -103,6 +106,7 @@ class AdamaxW(OfAverage):
     changes = "both"
     float16 = "nan"
     factory = "adamaxw"
+    keeps_average = True
     theory = ADAM.but(epsilon="eps = |g|")
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -125,6 +129,7 @@ class AMSGrad(OfAverage):
     changes = "both"
     float16 = "nan"
     factory = "amsgrad"
+    keeps_average = True
     theory = ADAM
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -196,6 +201,7 @@ class RAdam(OfAverage):
     changes = "both"
     float16 = "nan"
     factory = "radam"
+    keeps_average = True
     theory = ADAM.but(
         loss_factor="late",
         element="late",
@@ -225,6 +231,7 @@ class AdaBelief(OfAverage):
     changes = "both"
     float16 = "nan"
     factory = "adabelief"
+    keeps_average = True
     theory = ADAM.but(
         floor=5.6e-7,
         epsilon="eps_root, summed with s, which dies out",

@@ -77,6 +77,14 @@ class Optimizer(Spec, abc.ABC):
         A rule that rescales by one scalar is its own counterpart.
         """
 
+    def shared(self, state: Any) -> Any:
+        """The state of the unscaled counterpart, where this rule's own state holds it.
+
+        A shadow of such a rule need not be carried along. None where it does not.
+        """
+        del state
+        return None
+
     def evaluated(self, state: Any, params: Params) -> Params:
         """The parameters to evaluate, where they are not those that are trained."""
         del state

@@ -201,6 +201,7 @@ class Sophia(OfAverage):
     float16 = "nan"
     factory = "contrib.sophia"
     asks = ("obj_fn",)
+    keeps_average = True
     theory = ELEMENTWISE.but(
         loss_factor="yes",
         element="early",

@@ -80,6 +80,7 @@ class LAMB(OfAverage):
     colour = "#7676ff"
     changes = "both"
     factory = "lamb"
+    keeps_average = True
     theory = LEAFWISE.but(
         element="approximate|yes",
         matrix_rotation="no",
