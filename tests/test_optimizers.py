@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -205,7 +207,8 @@ def test_a_shared_average_is_the_one_the_counterpart_keeps(optimizer, key):
     def advance(carry, t):
         state, own = carry
         after, step = train.step(problem, optimizer, data, RATE, key, state, t)
-        seen = train.Seen(state.params, step.loss, step.grad, None, None)
+        nothing: Any = None  # an average asks for neither loss nor examples
+        seen = train.Seen(state.params, step.loss, step.grad, nothing, nothing)
         update, own = train.apply(counterpart, RATE, seen, own)
         shared = optimizer.shared(after.optimizer)
         return (after, own), ((step.unscaled, shared), (update, own))

@@ -9,6 +9,7 @@ from study.optimizers.averaging import (
     DifferenceAveraging,
     NesterovAveraging,
     OfAverage,
+    OfKeptAverage,
     OptimisticAveraging,
     TwoAverages,
 )
@@ -27,7 +28,7 @@ ADAM = ELEMENTWISE.but(floor=1e-8, epsilon="eps = sqrt(v)")
 
 @OPTIMIZERS.register
 @dataclasses.dataclass(frozen=True)
-class Adam(OfAverage):
+class Adam(OfKeptAverage):
     """u = -eta m / (sqrt(v) + eps), m and v bias-corrected averages of g and g^2.
 
     Changes both, by averaging and by rescaling. Kingma & Ba (2015), arXiv:1412.6980.
@@ -38,7 +39,6 @@ class Adam(OfAverage):
     changes = "both"
     float16 = "nan"
     factory = "adam"
-    keeps_average = True
     theory = ADAM
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -48,7 +48,7 @@ class Adam(OfAverage):
 
 @OPTIMIZERS.register
 @dataclasses.dataclass(frozen=True)
-class AdamW(OfAverage):
+class AdamW(OfKeptAverage):
     """u = -eta (m / (sqrt(v) + eps) + weight_decay theta), as Adam otherwise.
 
     Changes both. Loshchilov & Hutter (2019), arXiv:1711.05101. The decay is multiplied
@@ -62,7 +62,6 @@ class AdamW(OfAverage):
     changes = "both"
     float16 = "nan"
     factory = "adamw"
-    keeps_average = True
     theory = ADAM
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -74,7 +73,7 @@ class AdamW(OfAverage):
 
 @OPTIMIZERS.register
 @dataclasses.dataclass(frozen=True)
-class Adamax(OfAverage):
+class Adamax(OfKeptAverage):
     """u = -eta m / v, v = max(b2 v, |g| + eps), m a bias-corrected average. Changes both.
 
     Kingma & Ba (2015), arXiv:1412.6980, section 7.1; eps is Optax's.
@@ -85,7 +84,6 @@ class Adamax(OfAverage):
     changes = "both"
     float16 = "nan"
     factory = "adamax"
-    keeps_average = True
     theory = ADAM.but(epsilon="eps = |g|")
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -95,7 +93,7 @@ class Adamax(OfAverage):
 
 @OPTIMIZERS.register
 @dataclasses.dataclass(frozen=True)
-class AdamaxW(OfAverage):
+class AdamaxW(OfKeptAverage):
     """Adamax with decoupled decay. Changes both.
 
     Kingma & Ba (2015), arXiv:1412.6980. Optax's default weight decay is 1e-4, here 0.
@@ -106,7 +104,6 @@ class AdamaxW(OfAverage):
     changes = "both"
     float16 = "nan"
     factory = "adamaxw"
-    keeps_average = True
     theory = ADAM.but(epsilon="eps = |g|")
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -118,7 +115,7 @@ class AdamaxW(OfAverage):
 
 @OPTIMIZERS.register
 @dataclasses.dataclass(frozen=True)
-class AMSGrad(OfAverage):
+class AMSGrad(OfKeptAverage):
     """u = -eta m / (sqrt(max v) + eps), the largest corrected v so far. Changes both.
 
     Reddi, Kale & Kumar (2018), arXiv:1904.09237; bias correction is Optax's.
@@ -129,7 +126,6 @@ class AMSGrad(OfAverage):
     changes = "both"
     float16 = "nan"
     factory = "amsgrad"
-    keeps_average = True
     theory = ADAM
     b2: float = 0.999
     """Share of the average square that is kept, in [0, 1)."""
@@ -189,7 +185,7 @@ class NAdamW(OfAverage):
 
 @OPTIMIZERS.register
 @dataclasses.dataclass(frozen=True)
-class RAdam(OfAverage):
+class RAdam(OfKeptAverage):
     """Adam times r_t once the variance of 1 / sqrt(v) can be trusted, m until then. Both.
 
     Liu et al. (2020), arXiv:1908.03265. With b2 = 0.999 the first five steps are averaged
@@ -201,7 +197,6 @@ class RAdam(OfAverage):
     changes = "both"
     float16 = "nan"
     factory = "radam"
-    keeps_average = True
     theory = ADAM.but(
         loss_factor="late",
         element="late",
@@ -219,7 +214,7 @@ class RAdam(OfAverage):
 
 @OPTIMIZERS.register
 @dataclasses.dataclass(frozen=True)
-class AdaBelief(OfAverage):
+class AdaBelief(OfKeptAverage):
     """u = -eta m / (sqrt(s) + eps), s averaging (g - m)^2 + eps_root. Changes both.
 
     Zhuang et al. (2020), arXiv:2010.07468. On a constant gradient s dies out: the step
@@ -231,7 +226,6 @@ class AdaBelief(OfAverage):
     changes = "both"
     float16 = "nan"
     factory = "adabelief"
-    keeps_average = True
     theory = ADAM.but(
         floor=5.6e-7,
         epsilon="eps_root, summed with s, which dies out",

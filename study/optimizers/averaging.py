@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from study.optimizers.base import OPTIMIZERS, Optimizer
 from study.optimizers.scalar import ScalarRule
@@ -39,13 +39,8 @@ class Averaging(ScalarRule):
 
 @dataclasses.dataclass(frozen=True)
 class OfAverage(Optimizer):
-    """A rule that rescales a bias-corrected average of gradients.
+    """A rule that rescales a bias-corrected average of gradients."""
 
-    Attributes:
-        keeps_average: its state has that average as `mu`, of `count` gradients.
-    """
-
-    keeps_average: ClassVar[bool] = False
     b1: float = 0.9
     """Share of the average gradient that is kept, in [0, 1)."""
 
@@ -53,12 +48,15 @@ class OfAverage(Optimizer):
         """The same average, neither rescaled nor decayed."""
         return Averaging(self.b1)
 
+
+@dataclasses.dataclass(frozen=True)
+class OfKeptAverage(OfAverage):
+    """One whose state has that average as `mu`, of `count` gradients."""
+
     def shared(self, state: Any) -> Any:
-        """That of `Averaging`, whose sums are those of the rule's own `mu`."""
+        """The state of `Averaging`, whose sums are those of the rule's own `mu`."""
         import optax
 
-        if not self.keeps_average:
-            return None
         count, average = (optax.tree.get(state, name) for name in ("count", "mu"))
         return optax.EmaState(count, average), optax.EmptyState()
 

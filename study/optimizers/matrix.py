@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from study.optimizers.averaging import Averaging, NesterovAveraging, OfAverage
+from study.optimizers.averaging import Averaging, NesterovAveraging, OfKeptAverage
 from study.optimizers.base import OPTIMIZERS, Optimizer
 from study.optimizers.scalar import OfGradient
 from study.optimizers.theory import ELEMENTWISE, LEAFWISE, NORMED
@@ -186,7 +186,7 @@ class LBFGSLineSearch(Optimizer):
 
 @OPTIMIZERS.register
 @dataclasses.dataclass(frozen=True)
-class Sophia(OfAverage):
+class Sophia(OfKeptAverage):
     """u = -eta clip(m / max(gamma h, eps), 1), h averaging a Hessian diagonal. Both.
 
     Liu et al. (2023), arXiv:2305.14342. h comes from Hutchinson's estimator every ten
@@ -201,7 +201,6 @@ class Sophia(OfAverage):
     float16 = "nan"
     factory = "contrib.sophia"
     asks = ("obj_fn",)
-    keeps_average = True
     theory = ELEMENTWISE.but(
         loss_factor="yes",
         element="early",

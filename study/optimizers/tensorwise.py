@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from study.optimizers.averaging import OfAverage
+from study.optimizers.averaging import OfAverage, OfKeptAverage
 from study.optimizers.base import OPTIMIZERS, Optimizer
 from study.optimizers.scalar import Momentum, OfGradient
 from study.optimizers.theory import LEAFWISE
@@ -69,7 +69,7 @@ class LARS(Optimizer):
 
 @OPTIMIZERS.register
 @dataclasses.dataclass(frozen=True)
-class LAMB(OfAverage):
+class LAMB(OfKeptAverage):
     """u = -eta |theta| / |a| a by leaf, a Adam's direction. Changes both.
 
     You et al. (2020), arXiv:1904.00962. A leaf that is 0 takes Adam's steps. The ratio
@@ -80,7 +80,6 @@ class LAMB(OfAverage):
     colour = "#7676ff"
     changes = "both"
     factory = "lamb"
-    keeps_average = True
     theory = LEAFWISE.but(
         element="approximate|yes",
         matrix_rotation="no",
