@@ -19,6 +19,7 @@ import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from study import devices, metrics, train
+from study.experiment import Experiment
 from study.optimizers import Optimizer
 from study.problems import Problem
 from study.schedules import Schedule
@@ -146,10 +147,18 @@ def _by_groups(
 # Layout -------------------------------------------------------------------------------
 
 
-def width(problem: Problem, optimizer: Optimizer, runs: int) -> int:
-    """Runs in one program: all, or equal chunks that fill the memory they may have."""
+def width(problem: Problem, optimizer: Optimizer, runs: int, recorded: int = 0) -> int:
+    """Runs in one program: all, or equal chunks that fill the memory they may have.
+
+    Args:
+        problem: what they train on.
+        optimizer: by which.
+        runs: how many there are.
+        recorded: bytes of what one run has measured at its end.
+    """
     count = jax.local_device_count()
     held, work = _run_bytes(problem, optimizer)
+    held += 3 * recorded  # as they come, joined, and on their way into a file
     memory = devices.memory()
     if (largest := _largest(problem, optimizer)) is None:
         limit = memory // (held + work)
@@ -206,6 +215,15 @@ def between(problem: Problem, part: str) -> int:
         return own + sum(map(size, inner))
 
     return size(jax.make_jaxpr(run)(_like((), None, problem.data()), params, key).jaxpr)
+
+
+@functools.lru_cache(maxsize=8)
+def record_bytes(problem: Problem, experiment: Experiment) -> int:
+    """Of what one run has measured at its end; the evaluations are scalars, and few."""
+    params, rate = start_shapes(problem)[0], jnp.zeros((), problem.dtype)
+    like = metrics.Step(params, params, params, params, params, rate, rate)
+    measure = functools.partial(metrics.measure, experiment.metrics)
+    return len(experiment.recorded_steps) * _bytes(jax.eval_shape(measure, like))
 
 
 def state_bytes(problem: Problem, optimizer: Optimizer) -> int:

@@ -2,7 +2,7 @@
 
 Runs are one flat axis, rate-major. It is cut into chunks of one width that fit in memory,
 each sharded over the local devices; padding at the end repeats the last run and is
-dropped. The start of a run is a program of its own, shared by all optimizers.
+dropped. The records of a chunk are a shard, kept as soon as it is finished. The start of a run is a program of its own, shared by all optimizers.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from study import devices, metrics, programs, train, trees
+from study import devices, metrics, programs, records, train, trees
 from study.experiment import Experiment
 from study.optimizers import Optimizer
 from study.problems import Problem
 from study.programs import Programs, Shape
+from study.records import Chunk, Parts, Shards
 from study.types import Data, Params
 
 Progress = Callable[[float], None]
-Parts = dict[str, dict[str, np.ndarray]]  # records and evaluations, by name
 
 
 class Cost(NamedTuple):
@@ -68,34 +68,66 @@ def run_cell(
         Records [learning_rate, seed, step, (leaf, quantile or element)] and evaluations
         [learning_rate, seed, evaluation] by name, and the cost.
     """
+    kept = Shards()
+    cost = run_shards(experiment, problem, optimizer, progress, kept)
+    return kept.merged(experiment), cost
+
+
+def run_shards(
+    experiment: Experiment,
+    problem: Problem,
+    optimizer: Optimizer,
+    progress: Progress,
+    kept: Shards,
+) -> Cost:
+    """Runs what is missing of this process's part of a cell, chunk by chunk.
+
+    Args:
+        experiment: as for `run_cell`.
+        problem: as for `run_cell`.
+        optimizer: as for `run_cell`.
+        progress: as for `run_cell`, of this process's part.
+        kept: where the records of each chunk go as soon as it is finished.
+    """
     begun = time.perf_counter()
     for name in experiment.metrics:
         metrics.METRICS[name]  # an unknown metric is refused before anything runs
     with devices.precision(problem.dtype):
         begin = starts(problem, tuple(experiment.seed_numbers))
-        runs = len(experiment.learning_rates) * len(experiment.seed_numbers)
+        first, last = kept.part(experiment.runs)
+        recorded = programs.record_bytes(problem, experiment)
         shape = Shape(
             tuple(experiment.metrics),
             experiment.record_every,
             tuple(np.diff(experiment.evaluated_steps).tolist()),
             experiment.schedule,
             len(experiment.seed_numbers),
-            programs.width(problem, optimizer, runs),
+            programs.width(problem, optimizer, max(1, last - first), recorded),
         )
         rule = _rule(experiment, optimizer)
         made = programs.compiled.cache_info().misses
         ready = programs.compiled(problem, rule, shape)
         new = programs.compiled.cache_info().misses - made
-        records = _run(experiment, problem, ready, shape, begin, progress)
         one, _ = programs.start_shapes(problem)
         state_bytes = programs.state_bytes(problem, optimizer)
         together = programs.group(problem, optimizer, shape.width)
-    dataset = _label(experiment, problem, optimizer, records, trees.names(one))
+        chunks = kept.chunks(experiment.runs, shape.width, together)
+        for i, chunk in enumerate(chunks):
+            done = lambda share, i=i: progress((i + share) / len(chunks))  # noqa: E731
+            if chunk in kept:
+                done(1.0)
+                continue
+            parts = _run(experiment, problem, ready, shape, begin, chunk, done)
+            runs = range(chunk.first, chunk.last)
+            kept[chunk] = records.label(
+                experiment, problem, optimizer, runs, parts, trees.names(one)
+            )
     compiling = ready.seconds * new
     spent = time.perf_counter() - begun - compiling
-    size = sum(trees.sizes(one))
-    cost = Cost(compiling, spent, runs, shape.width, size, state_bytes, together)
-    return dataset, cost
+    return Cost(
+        *(compiling, spent, experiment.runs, shape.width),
+        *(sum(trees.sizes(one)), state_bytes, together),
+    )
 
 
 def finish(
@@ -139,26 +171,21 @@ def _run(
     programs: Programs,
     shape: Shape,
     starts: tuple[Params, Any],
+    chunk: Chunk,
     progress: Progress,
 ) -> Parts:
-    """Records and evaluations of all runs, chunk by chunk, [run, ...]."""
+    """Records and evaluations of the runs of a chunk, [run, ...]."""
     by_run, replicated = devices.shardings()
     data, starts = jax.device_put((problem.data(), starts), replicated)
-    runs = np.arange(len(experiment.learning_rates) * shape.seeds)
-    chunks = [runs[i : i + shape.width] for i in range(0, len(runs), shape.width)]
-    parts = []
-    for i, chunk in enumerate(chunks):
-        padded = np.pad(chunk, (0, shape.width - len(chunk)), mode="edge")
-        rates = np.take(experiment.learning_rates, padded // shape.seeds)
-        rates = rates.astype(jnp.dtype(problem.dtype))
-        places = (padded % shape.seeds).astype(np.int32)
-        rates, places = jax.device_put((rates, places), by_run)
-        state, keys = programs.start(rates, places, starts)
-        done = lambda share, i=i: progress((i + share) / len(chunks))  # noqa: E731
-        part = _run_chunk(programs, shape, data, rates, keys, state, done)
-        whole = slice(len(chunk))
-        parts.append(jax.tree.map(lambda leaf, whole=whole: leaf[whole], part))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    runs = np.arange(chunk.first, chunk.last)
+    padded = np.pad(runs, (0, chunk.width - len(runs)), mode="edge")
+    rates = np.take(experiment.learning_rates, padded // shape.seeds)
+    rates = rates.astype(jnp.dtype(problem.dtype))
+    places = (padded % shape.seeds).astype(np.int32)
+    rates, places = jax.device_put((rates, places), by_run)
+    state, keys = programs.start(rates, places, starts)
+    parts = _run_chunk(programs, shape, data, rates, keys, state, progress)
+    return jax.tree.map(lambda leaf: leaf[: len(runs)], parts)
 
 
 def _run_chunk(
@@ -189,49 +216,3 @@ def _run_chunk(
 def _host(parts: tuple[Any, ...], join: Callable[..., np.ndarray]) -> np.ndarray:
     arrays = [np.asarray(part) for part in parts]
     return join([a if a.itemsize >= 4 else a.astype(np.float32) for a in arrays], 1)
-
-
-def _label(
-    experiment: Experiment,
-    problem: Problem,
-    optimizer: Optimizer,
-    parts: Parts,
-    leaves: tuple[str, ...],
-) -> xr.Dataset:
-    """Named axes, coordinates and units on the records of all runs [run, ...]."""
-    grid = (len(experiment.learning_rates), len(experiment.seed_numbers))
-    variables = {}
-    for name, array in parts["records"].items():
-        entry = metrics.METRICS[name.removesuffix("_by_leaf")]
-        by_leaf = ("leaf",) if name.endswith("_by_leaf") else ()
-        axis = (entry.axis,) if entry.axis else ()
-        shown = {"long_name": entry.label, "units": entry.unit, "log": int(entry.log)}
-        dims = ("learning_rate", "seed", "step", *by_leaf, *axis)
-        variables[name] = (dims, array.reshape(*grid, *array.shape[1:]), shown)
-    for name, array in parts["evaluations"].items():
-        dims = ("learning_rate", "seed", "evaluation")
-        label = name.replace("_", " ").capitalize()
-        shown = {"long_name": label, "units": "", "log": int("accuracy" not in name)}
-        variables[name] = (dims, array.reshape(*grid, *array.shape[1:]), shown)
-    chosen = np.arange(len(experiment.seed_numbers)) >= experiment.seeds
-    coordinates = {
-        "learning_rate": list(experiment.learning_rates),
-        "seed": np.asarray(experiment.seed_numbers, np.int32),
-        "for_selection": ("seed", chosen.astype(np.int32)),
-        "step": np.asarray(experiment.recorded_steps, np.int32),
-        "evaluation": np.asarray(experiment.evaluated_steps, np.int32),
-        "leaf": list(leaves),
-        "quantile": list(metrics.QUANTILES),
-    }
-    used = {dim for dims, *_ in variables.values() for dim in dims} | {"for_selection"}
-    return xr.Dataset(
-        variables,
-        {name: value for name, value in coordinates.items() if name in used},
-        {
-            "problem": str(problem),
-            "optimizer": str(optimizer),
-            "dtype": problem.dtype,
-            "selects": problem.selects or "",
-            "reports": problem.reports or "",
-        },
-    )

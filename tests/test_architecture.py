@@ -19,7 +19,7 @@ LAYERS = (
     ("spec", "networks", "data", "devices", "transforms"),
     ("optimizers", "problems", "schedules", "metrics"),
     ("experiment", "train", "track"),
-    ("programs", "sweep", "streams", "trajectories", "figures", "curvature"),
+    ("programs", "records", "sweep", "streams", "trajectories", "figures", "curvature"),
     ("results", "symmetry", "rescaling", "propagation", "tuning"),
     ("reporting", "runner", "claims"),
     ("arguments", "terminal"),
@@ -30,6 +30,7 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 WITHIN = {
     ("sweep", "programs"),
+    ("sweep", "records"),
     ("runner", "reporting"),
     ("claims", "reporting"),
 }  # one layer, in this order

@@ -106,7 +106,7 @@ def test_other_learning_rates_do_not_compile_again(cells):
 
 
 def test_chunks_and_padding_change_nothing(cells, monkeypatch):
-    monkeypatch.setattr(programs, "width", lambda problem, optimizer, runs: 4)
+    monkeypatch.setattr(programs, "width", lambda *_: 4)
     chunked, cost = sweep.run_cell(GRID, SMALL_DIGITS, Adam())
     assert (cost.runs, cost.width) == (6, 4)
     for name in ("loss", "test_loss"):
