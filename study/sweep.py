@@ -2,7 +2,8 @@
 
 Runs are one flat axis, rate-major. It is cut into chunks of one width that fit in memory,
 each sharded over the local devices; padding at the end repeats the last run and is
-dropped. The records of a chunk are a shard, kept as soon as it is finished. The start of a run is a program of its own, shared by all optimizers.
+dropped. The records of a chunk are a shard, kept as soon as it is finished. The start of
+a run is a program of its own, shared by all optimizers.
 """
 
 from __future__ import annotations
