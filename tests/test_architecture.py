@@ -26,6 +26,7 @@ LAYERS = (
     ("cli",),
     ("listing",),
     ("findings",),
+    ("report",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 WITHIN = {

@@ -1,0 +1,5 @@
+"""`python -m study.report [results] [--output FILE]`."""
+
+from study.report import page
+
+page.main()
