@@ -157,6 +157,13 @@ def test_links_of_the_readme_that_lead_nowhere_are_text():
     assert "No map" in shown
 
 
+def test_headings_of_the_findings_can_be_linked_to():
+    text = "### Where *it* ends\n\nsome\n\n#### [a](b)\n"
+    shown = prose.html(text, set(), set())
+    for tag, target, _ in prose.headings(text):
+        assert f'<{tag} id="{target}">' in shown
+
+
 @pytest.mark.parametrize("what", ["missing", "empty", "manifest", "claims", "picture"])
 def test_folders_without_whole_results_are_refused_in_one_line(small, what, capsys):
     folder, named = small, "worked_example"

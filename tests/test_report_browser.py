@@ -4,6 +4,7 @@ passes axe-core's accessibility rules.
 Needs `pip install '.[browser]'` and a `chromium` on the path.
 """
 
+import re
 import shutil
 from pathlib import Path
 
@@ -110,6 +111,7 @@ def test_every_control_changes_the_drawing(visit):
     assert "across learning rate" in page.inner_text("#chart-title")
     assert new()
     page.select_option("[name=x]", "optimizer")
+    page.select_option("[name=lines]", "")
     page.select_option("[name=learning_rate]", "0.001")
     assert new()
     page.select_option("[name=experiment]", "depth")
@@ -164,6 +166,26 @@ def test_hovering_shows_values(visit):
     assert "[" in page.locator("#chart [aria-label=tip]").text_content()
 
 
+def test_values_are_read_at_any_place_by_the_keyboard(visit):
+    page = visit()
+    slider = page.locator("#reading input")
+    assert slider.get_attribute("aria-valuetext") == "step 960"
+    slider.press("Home")
+    assert slider.get_attribute("aria-valuetext") == "step 0"
+    first = page.locator("#reading li").filter(has_text="Adagrad").inner_text()
+    assert re.search(r"Adagrad\s+1\.495 \[.*\]\s+rate 0\.03162", first)
+    again = visit(page.evaluate("location.hash"))
+    assert again.locator("#reading output").inner_text() == "step 0"
+
+
+def test_the_measures_are_explained_in_the_words_of_the_code(visit):
+    page = visit("#explore?experiment=depth")
+    page.click("#measures summary")
+    assert "`lost_first`" in page.inner_text("#measures .scroll")
+    page.select_option("[name=experiment]", "alignment")
+    assert page.locator("#measures").is_hidden()
+
+
 def test_the_drawing_has_its_numbers_as_a_table(visit):
     page = visit()
     page.click("#numbers summary")
@@ -182,9 +204,9 @@ def test_the_atlas_sorts_and_filters(visit):
     falling = rules(page)
     assert rising != falling
     known = page.evaluate("""() => [...document.querySelectorAll("#atlas-table tbody tr")]
-        .map(row => Number(row.cells[11].dataset.value)).filter(x => !isNaN(x))""")
+        .map(row => Number(row.cells[12].dataset.value)).filter(x => !isNaN(x))""")
     assert known == sorted(known, reverse=True)
-    assert page.get_attribute("#atlas-table th:nth-child(12)", "aria-sort") == "descending"
+    assert page.get_attribute("#atlas-table th:nth-child(13)", "aria-sort") == "descending"
     page.select_option("#atlas [name=blind]", "element")
     page.fill("#atlas [name=text]", "adam")
     found = rules(page)

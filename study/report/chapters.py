@@ -6,6 +6,7 @@ import base64
 import csv
 import dataclasses
 import importlib
+import inspect
 import io
 import json
 import re
@@ -48,6 +49,7 @@ class Chapter:
         parts: Question, Prediction, Varied, Cost.
         commands: (command, what it does).
         shown: what its figures show, in words.
+        about: what the records hold, in the words of the code that made them.
         run: facts of the run, such as preset, date and versions.
         spec: every field of the spec, (name, values as text).
         pictures: its figures.
@@ -60,6 +62,7 @@ class Chapter:
     parts: dict[str, str]
     commands: tuple[tuple[str, str], ...]
     shown: str
+    about: str
     run: dict[str, str]
     spec: tuple[tuple[str, tuple[str, ...]], ...]
     pictures: tuple[Picture, ...]
@@ -98,19 +101,24 @@ def _chapter(folder: Path, known: list[str]) -> Chapter:
     manifest = results.read_manifest(folder) if stored else {}
     document = (module.__doc__ or "") if module else ""
     usage = re.findall(r"^ {4}(python -m \S.*?)(?: {2,}(.*))?$", document, re.MULTILINE)
-    draw = getattr(module, "draw", None)
+    makers = [getattr(module, name, None) for name in ("condense", "run_cell")]
     return Chapter(
         name=name,
         title=document.partition("\n")[0] or name,
         parts=arguments.sections(module) if module else {},
         commands=tuple(usage),
-        shown=(draw.__doc__ or "").partition("\n")[0] if draw else "",
+        shown=_said(getattr(module, "draw", None)).partition("\n")[0],
+        about="\n\n".join(said for maker in makers if (said := _said(maker))),
         run=_run(manifest),
         spec=tuple(_fields(manifest.get("spec", {}))),
         pictures=tuple(_picture(path) for path in sorted(folder.glob("*.png"))),
         verdicts=tuple(_verdicts(folder / cli.CLAIMS)),
         table=tuple(_table(folder)),
     )
+
+
+def _said(function: Any) -> str:
+    return inspect.getdoc(function) or "" if function else ""
 
 
 def _run(manifest: dict[str, Any]) -> dict[str, str]:

@@ -1,33 +1,37 @@
 /* The explorer: any published variable, drawn again from labelled arrays.
 
 A variable is an array over axes. One axis runs across, one makes the lines, every other is
-set to one place by a control of its own. Observable Plot draws. */
+set to one place by a control of its own. */
 "use strict";
 
 const explorer = {
   ACROSS: ["step", "evaluation", "stop", "epoch", "record", "time", "until", "at", "learning_rate"],
   LINES: ["optimizer", "rule", "path", "direction", "start"],
-  DASHES: [null, "6 2", "1.5 2", "6 2 1.5 2"],
   MOST: 12, // lines shown unless more are asked for
 
   start(records) {
     this.records = records;
     this.form = $("#explorer");
     this.fields = this.form.elements;
-    this.choices = {};
-    const names = Object.keys(records);
+    const names = Object.keys(records).sort();
     if (!names.length) {
       $("#explore").hidden = true;
       return;
     }
-    this.fill(this.fields.experiment, names.sort().map((name) => [name, name]));
+    this.fill(this.fields.experiment, names.map((name) => [name, name]));
     this.form.addEventListener("submit", (event) => event.preventDefault());
     this.form.addEventListener("input", (event) => this.changed(event.target));
     $("#shown").addEventListener("input", () => this.draw(true));
+    $("#reading input").addEventListener("input", (event) => {
+      this.choices.at = this.stops[event.target.value];
+      this.draw(true);
+    });
     address.sections.explore = (parameters) => this.restore(parameters);
     theme.listeners.push(() => this.draw(false));
-    new ResizeObserver(() => this.draw(false)).observe($("#chart"));
     this.restore(new URLSearchParams({ experiment: names.includes("alignment") ? "alignment" : names[0] }));
+    new ResizeObserver(() => {
+      if ($("#chart").clientWidth !== this.width) this.draw(false);
+    }).observe($("#chart"));
   },
 
   fill(select, options, chosen) {
@@ -43,6 +47,15 @@ const explorer = {
     return this.source.variables.find((v) => v.name === this.fields.measure.value);
   },
 
+  axis(name) {
+    return this.source.axes[name];
+  },
+
+  place(name, i) {
+    const axis = this.axis(name);
+    return axis.numeric ? axis.values[i] : axis.labels[i];
+  },
+
   /** Everything as an address says; what it leaves out by default. */
   restore(parameters) {
     const experiment = parameters.get("experiment");
@@ -54,19 +67,12 @@ const explorer = {
 
   changed(field) {
     this.choices[field.name] = field.type === "checkbox" ? String(+field.checked) : field.value;
-    if (field.name === "experiment") {
-      this.choices = {};
-      this.wanted = null;
-    }
-    if (field.name === "lines") this.wanted = null;
-    if (["measure", "x"].includes(field.name)) {
-      delete this.choices.logx;
-      delete this.choices.logy;
-    }
+    if (field.name === "experiment") this.choices = {};
+    if (["experiment", "lines"].includes(field.name)) this.wanted = null;
+    if (["measure", "x"].includes(field.name)) for (const name of ["logx", "logy", "at"]) delete this.choices[name];
     if (field.name === "experiment") this.measures();
-    else if (field.name === "measure") this.axes();
-    else if (["x", "lines"].includes(field.name)) this.axes();
-    else if (["logx", "logy"].includes(field.name)) this.draw(true);
+    else if (["measure", "x", "lines"].includes(field.name)) this.axes();
+    else if (["logx", "logy"].includes(field.name)) this.draw(false);
     else this.filters();
     this.write();
   },
@@ -78,17 +84,12 @@ const explorer = {
     const options = variables.map((v, i) => [v.name, twice(labels[i]) ? `${labels[i]} (${v.name})` : labels[i]]);
     const first = variables.find((v) => v.name === "angle") ?? variables[0];
     this.fill(this.fields.measure, options, this.choices.measure ?? first.name);
-    if (!this.variable) this.fields.measure.value = first.name;
+    if (!variables.some((v) => v.name === this.choices.measure)) this.fields.measure.value = first.name;
+    const name = this.fields.experiment.value;
+    $("#explore-about").replaceChildren(element("a", { href: `#experiment-${name}` }, this.source.title));
+    $("#measures").hidden = !this.source.about;
+    $("#measures .scroll").textContent = this.source.about;
     this.axes();
-  },
-
-  axis(name) {
-    return this.source.axes[name];
-  },
-
-  place(name, i) {
-    const axis = this.axis(name);
-    return axis.numeric ? axis.values[i] : axis.labels[i];
   },
 
   /** Which axis runs across, and which makes lines. */
@@ -99,15 +100,15 @@ const explorer = {
     const across =
       this.ACROSS.find((name) => numeric.includes(name)) ??
       d3.greatest(numeric.filter((name) => name !== lines), (name) => this.axis(name).values.length) ??
-      names.find((name) => name !== "problem") ?? names[0] ?? this.variable.axes[0];
+      lines ?? names.find((name) => name !== "problem") ?? names[0] ?? this.variable.axes[0];
     const title = (name) => [name, this.axis(name).label];
-    this.fill(this.fields.x, (names.length ? names : [across]).map(title), this.choices.x ?? across);
+    this.fill(this.fields.x, (names.length ? names : [across]).map(title), this.choices.x);
+    if (!names.includes(this.choices.x)) this.fields.x.value = across;
     const x = this.fields.x.value;
     const others = names.filter((name) => name !== x);
-    const options = [...others.map(title), ["", "one line"]];
-    const usual = lines && lines !== x ? lines : (others.find((name) => name !== "problem") ?? others[0] ?? "");
-    this.fill(this.fields.lines, options, this.choices.lines ?? usual);
-    if (!options.some(([value]) => value === this.fields.lines.value)) this.fields.lines.value = usual;
+    const usual = lines && lines !== x ? lines : (others.find((name) => name !== "problem") ?? "");
+    this.fill(this.fields.lines, [...others.map(title), ["", "one line"]], this.choices.lines);
+    if (![...others, ""].includes(this.choices.lines)) this.fields.lines.value = usual;
     this.filters();
   },
 
@@ -115,55 +116,45 @@ const explorer = {
   filters() {
     const { x, lines } = this.fields;
     const rest = this.variable.axes.filter((name) => name !== x.value && name !== lines.value);
-    const fixed = {};
+    const focused = $("#filters").contains(document.activeElement) && document.activeElement.name;
     const controls = [];
+    this.fixed = {};
     for (const name of rest) {
-      const places = d3.range(this.axis(name).values.length);
-      const some = places.filter((i) => this.has({ ...fixed, [name]: i }));
-      const options = (some.length ? some : places.slice(0, 1)).map((i) => [
-        String(this.axis(name).values[i]),
-        typeof this.place(name, i) === "number" ? short(this.place(name, i)) : this.place(name, i),
-      ]);
+      const { values, numeric, label } = this.axis(name);
+      const some = d3.range(values.length).filter((i) => this.has({ ...this.fixed, [name]: i }));
+      const options = (some.length ? some : [0]).map((i) => [String(values[i]), shown(this.place(name, i))]);
       const select = element("select", { name });
-      const wanted = this.choices[name];
-      this.fill(select, options, wanted);
-      if (wanted === undefined && this.axis(name).numeric) select.selectedIndex = options.length - 1;
-      fixed[name] = this.axis(name).values.findIndex((value) => String(value) === select.value);
-      if (options.length > 1 || name === "problem")
-        controls.push(element("label", {}, this.axis(name).label + " ", select));
+      this.fill(select, options, this.choices[name]);
+      const chosen = options.some(([value]) => value === this.choices[name]);
+      if (!chosen && numeric) select.selectedIndex = options.length - 1;
+      this.fixed[name] = values.findIndex((value) => String(value) === select.value);
+      if (options.length > 1 || name === "problem") controls.push(element("label", {}, capital(label) + " ", select));
     }
-    const focused = document.activeElement?.name;
-    const inside = $("#filters").contains(document.activeElement);
     $("#filters").replaceChildren(...controls);
-    if (inside) $(`#filters [name="${CSS.escape(focused)}"]`)?.focus();
-    this.fixed = fixed;
+    if (focused) $(`#filters [name="${CSS.escape(focused)}"]`)?.focus();
     this.chips();
   },
 
-  /** The positions in the flat order that agree with some fixed places. */
   has(fixed) {
     return this.cells(fixed).some((cell) => Number.isFinite(cell.median));
   },
 
+  /** The values that agree with some fixed places, each with its place on every axis. */
   cells(fixed) {
-    const { axes } = this.variable;
+    const { axes, median, low, high } = this.variable;
     const cells = [];
     const number = (value) => (value === "inf" ? Infinity : value === "-inf" ? -Infinity : (value ?? NaN));
     const visit = (depth, parts, places) => {
       if (depth === axes.length) {
-        const [median, low, high] = parts.map(number);
-        cells.push({ median, low, high, places });
+        const [middle, from, to] = parts.map(number);
+        cells.push({ median: middle, low: from, high: to, places });
         return;
       }
       const name = axes[depth];
       const range = name in fixed ? [fixed[name]] : d3.range(this.axis(name).values.length);
-      for (const i of range) {
-        const inner = parts.map((part) => (part === undefined ? undefined : part[i]));
-        visit(depth + 1, inner, { ...places, [name]: i });
-      }
+      for (const i of range) visit(depth + 1, parts.map((part) => part[i]), { ...places, [name]: i });
     };
-    const v = this.variable;
-    visit(0, v.low ? [v.median, v.low, v.high] : [v.median], {});
+    visit(0, low ? [median, low, high] : [median], {});
     return cells;
   },
 
@@ -171,69 +162,69 @@ const explorer = {
   chips() {
     const lines = this.fields.lines.value;
     this.points = this.cells(this.fixed).filter((cell) => !Number.isNaN(cell.median));
-    const present = lines ? [...new Set(this.points.map((cell) => cell.places[lines]))].sort(d3.ascending) : [];
+    const present = lines ? d3.sort(new Set(this.points.map((cell) => cell.places[lines]))) : [];
     $("#shown").hidden = present.length < 2;
     const chips = present.map((i, order) => {
-      const value = String(this.axis(lines).values[i]);
-      const box = element("input", { type: "checkbox", value });
-      box.checked = this.wanted ? this.wanted.has(value) : order < this.MOST;
-      const text = this.place(lines, i);
+      const box = element("input", { type: "checkbox", value: String(this.axis(lines).values[i]) });
+      box.checked = this.wanted ? this.wanted.has(box.value) : order < this.MOST;
       const swatch = element("span", { class: "swatch", "aria-hidden": "true" });
-      return element("label", { class: "chip", "data-place": i }, box, swatch, typeof text === "number" ? short(text) : text);
+      return element("label", { class: "chip", "data-place": i }, box, swatch, shown(this.place(lines, i)));
     });
-    const all = element("button", { type: "button", class: "quiet" }, "all");
-    const none = element("button", { type: "button", class: "quiet" }, "none");
-    for (const [button, checked] of [[all, true], [none, false]])
+    const buttons = ["all", "none"].map((word) => {
+      const button = element("button", { type: "button", class: "quiet" }, word);
       button.addEventListener("click", () => {
-        for (const box of $$("#shown input")) box.checked = checked;
+        for (const box of $$("#shown input")) box.checked = word === "all";
         this.draw(true);
       });
-    $("#shown .chips").replaceChildren(...chips, all, none);
+      return button;
+    });
+    $("#shown .chips").replaceChildren(...chips, ...buttons);
     this.draw(false);
   },
 
-  colour(lines, i) {
-    const own = this.axis(lines).colours?.[i];
-    return inked(own ?? d3.schemeObservable10[i % 10]);
+  colour(name, i) {
+    return inked(this.axis(name).colours?.[i] ?? d3.schemeObservable10[i % 10]);
   },
 
+  /** The chosen lines, each with its points. */
   series() {
-    const lines = this.fields.lines.value;
-    if (!lines) return [{ name: this.variable.label, colour: inked("#2a5db0"), dash: null, points: this.points }];
-    const boxes = $$("#shown .chip");
-    return boxes.flatMap((chip, order) => {
+    const [lines, x] = [this.fields.lines.value, this.fields.x.value];
+    const axis = this.axis(x);
+    const point = (cell) => ({ ...cell, x: this.place(x, cell.places[x]) });
+    if (!lines) {
+      const own = (cell) => (axis.colours?.[cell.places[x]] ? this.colour(x, cell.places[x]) : inked("#2a5db0"));
+      const name = this.variable.label;
+      return [{ name, points: this.points.map((cell) => ({ ...point(cell), name, colour: own(cell), dash: null })) }];
+    }
+    return $$("#shown .chip").flatMap((chip, order) => {
       const i = Number(chip.dataset.place);
-      const colour = this.colour(lines, i);
+      const [name, colour, dash] = [chip.textContent, this.colour(lines, i), drawing.DASHES[order % 4]];
       $(".swatch", chip).style.setProperty("--colour", colour);
       if (!$("input", chip).checked) return [];
-      const name = chip.textContent;
       const points = this.points.filter((cell) => cell.places[lines] === i);
-      return [{ name, colour, dash: this.DASHES[order % 4], points }];
+      return [{ name, points: points.map((cell) => ({ ...point(cell), name, colour, dash })) }];
     });
   },
 
   draw(byHand) {
     if (!this.points) return;
-    const x = this.fields.x.value;
-    const axis = this.axis(x);
+    const axis = this.axis(this.fields.x.value);
+    const { label: measure, unit } = this.variable;
     const series = this.series();
-    const every = series.flatMap((one) => one.points.map((cell) => ({ ...cell, x: axis.numeric ? axis.values[cell.places[x]] : axis.labels[cell.places[x]], name: one.name, colour: one.colour })));
+    const every = series.flatMap((one) => one.points);
     const [logx, logy] = this.scales(every, axis.numeric);
-    const drawn = every.filter((p) => Number.isFinite(p.median) && (!logy || p.median > 0) && (!logx || p.x > 0));
-    this.describe(series, every.length - drawn.length);
-    this.table(series, x, every);
-    const width = Math.max(280, $("#chart").clientWidth);
-    const label = this.variable.label + (this.variable.unit ? ` (${this.variable.unit})` : "");
-    const groups = d3.groups(drawn, (p) => p.name);
-    const dash = Object.fromEntries(series.map((one) => [one.name, one.dash]));
-    const common = {
-      width,
-      height: Math.round(Math.min(460, Math.max(300, width * 0.5))),
-      style: { background: "transparent", color: "inherit", fontSize: "12px", overflow: "visible" },
+    const finite = (p) => Number.isFinite(p.median) && (!logy || p.median > 0) && (!logx || p.x > 0);
+    const drawn = every.filter(finite);
+    reading.describe(this, series, every.length - drawn.length);
+    reading.table(axis.label, series);
+    this.stops = axis.numeric ? d3.sort(new Set(every.map((p) => p.x))) : [];
+    const at = reading.at(this, axis.label, series);
+    this.width = $("#chart").clientWidth;
+    const look = {
+      ...{ width: Math.max(280, this.width), x: axis.label, logx, logy, at, order: axis.labels },
+      label: capital(measure) + (unit ? ` (${unit})` : ""),
     };
-    const chart = axis.numeric
-      ? this.curves(common, groups, dash, drawn, { label, x: axis.label, logx, logy })
-      : this.dots(common, drawn, { label, x: axis.label, logy, order: axis.labels });
+    const chart = axis.numeric ? drawing.curves(drawn, look) : drawing.dots(drawn, look);
     chart.setAttribute("aria-hidden", "true"); // its frame is the image, the table its text
     $("#chart").replaceChildren(chart);
     if (byHand) this.write();
@@ -246,11 +237,9 @@ const explorer = {
       return finite.length && d3.min(finite) > 0 ? d3.max(finite) / d3.min(finite) : 0;
     };
     const x = numeric ? points.map((p) => p.x) : [];
-    const possible = { logx: numeric && d3.some(x, (v) => v > 0), logy: d3.some(points, (p) => p.median > 0) };
-    const usual = {
-      logx: spread(x) > 300,
-      logy: this.variable.log || spread(points.map((p) => p.median)) > 300,
-    };
+    const y = points.map((p) => p.median);
+    const possible = { logx: x.some((v) => v > 0), logy: y.some((v) => v > 0) };
+    const usual = { logx: spread(x) > 300, logy: this.variable.log || spread(y) > 300 };
     return ["logx", "logy"].map((name) => {
       const box = this.fields[name];
       box.disabled = !possible[name];
@@ -259,100 +248,17 @@ const explorer = {
     });
   },
 
-  curves(common, groups, dash, drawn, { label, x, logx, logy }) {
-    const floor = logy ? (d3.min(drawn, (p) => p.median) ?? 1) : -Infinity;
-    const banded = (points) => points.filter((p) => Number.isFinite(p.low) && Number.isFinite(p.high));
-    const low = (p) => (logy ? Math.max(p.low, floor / 10) : p.low);
-    return Plot.plot({
-      ...common,
-      marginLeft: 56,
-      marginRight: 20,
-      x: { type: logx ? "log" : "linear", label: x, labelAnchor: "center", nice: !logx, tickFormat: logx ? "~g" : undefined, ticks: Math.max(3, common.width / 90) },
-      y: { type: logy ? "log" : "linear", label, grid: true, tickFormat: logy ? "~g" : undefined, nice: true },
-      marks: [
-        ...groups.map(([, points]) => Plot.areaY(banded(points), { x: "x", y1: low, y2: "high", fill: points[0].colour, fillOpacity: 0.16 })),
-        ...groups.map(([name, points]) => Plot.lineY(points, { x: "x", y: "median", stroke: points[0].colour, strokeWidth: 2, strokeDasharray: dash[name] })),
-        ...groups.map(([, points]) => Plot.dot(points, { x: "x", y: "median", fill: points[0].colour, r: points.length > 40 ? 0 : 2.2 })),
-        Plot.tip(drawn, Plot.pointer({ x: "x", y: "median", title: (p) => this.tip(p, x), fill: "var(--paper)" })),
-      ],
-    });
-  },
-
-  dots(common, drawn, { label, x, logy, order }) {
-    const present = order.filter((name) => drawn.some((p) => p.x === name));
-    const names = [...new Set(drawn.map((p) => p.name))];
-    const wide = common.width > 560 ? 190 : 120;
-    const cut = (text) => (text.length > wide / 6.4 ? text.slice(0, wide / 6.4 - 1) + "…" : text);
-    return Plot.plot({
-      ...common,
-      height: 60 + present.length * Math.max(20, 7 * names.length),
-      marginLeft: wide,
-      marginRight: 20,
-      x: { type: logy ? "log" : "linear", label, grid: true, tickFormat: logy ? "~g" : undefined, nice: true, ticks: Math.max(3, common.width / 110) },
-      y: { type: "point", domain: present, label: null, tickFormat: cut, padding: 0.6 },
-      marks: [
-        ...names.map((name, i) => {
-          const dy = names.length > 1 ? (i - (names.length - 1) / 2) * 6 : 0;
-          const points = drawn.filter((p) => p.name === name);
-          const interval = points.filter((p) => Number.isFinite(p.low) && Number.isFinite(p.high) && (!logy || p.low > 0));
-          return [
-            Plot.ruleY(interval, { x1: "low", x2: "high", y: "x", stroke: points[0].colour, strokeWidth: 2, strokeOpacity: 0.5, dy }),
-            Plot.dot(points, { x: "median", y: "x", fill: points[0].colour, r: 4, dy }),
-          ];
-        }),
-        Plot.tip(drawn, Plot.pointerY({ x: "median", y: "x", title: (p) => this.tip(p, x), fill: "var(--paper)" })),
-      ],
-    });
-  },
-
-  tip(p, x) {
-    const band = Number.isFinite(p.low) ? ` [${short(p.low)}, ${short(p.high)}]` : "";
-    const at = typeof p.x === "number" ? short(p.x) : p.x;
-    return `${p.name}\n${x} ${at}: ${short(p.median)}${band}`;
-  },
-
-  describe(series, lost) {
-    const { label, unit, units, low } = this.variable;
-    const at = Object.entries(this.fixed).filter(([name]) => this.axis(name).values.length > 1 || name === "problem");
-    const where = at.map(([name, i]) => `${this.axis(name).label} ${typeof this.place(name, i) === "number" ? short(this.place(name, i)) : this.place(name, i)}`);
-    const across = this.axis(this.fields.x.value).label;
-    $("#chart-title").textContent = `${label}${unit ? ` (${unit})` : ""} across ${across}` + (where.length ? `; ${where.join(", ")}` : "");
-    const parts = [];
-    if (units) parts.push(`Medians of ${units}${low ? ", with 95 % bootstrap intervals" : ""}.`);
-    else if (low) parts.push("Medians with the intervals that the experiment stored.");
-    if (lost) parts.push(`${lost} values are not drawn: infinite, or not positive on a logarithmic axis; the table has them.`);
-    if (!series.length) parts.push("No line is chosen.");
-    $("#chart-note").textContent = parts.join(" ");
-  },
-
-  table(series, x, every) {
-    const place = $("#numbers .scroll");
-    const at = [...new Set(every.map((p) => p.x))];
-    const cell = (p) => (p ? short(p.median) + (Number.isNaN(p.low) || p.low === undefined ? "" : ` [${short(p.low)}, ${short(p.high)}]`) : "");
-    const find = new Map(every.map((p) => [`${p.name}\n${p.x}`, p]));
-    const rows = at.map((value) => [
-      typeof value === "number" ? short(value) : value,
-      ...series.map((one) => cell(find.get(`${one.name}\n${value}`))),
-    ]);
-    place.replaceChildren(numberTable([[this.axis(x).label, ...series.map((one) => one.name)], ...rows]));
-  },
-
   write() {
     const parameters = new URLSearchParams();
     for (const name of ["experiment", "measure", "x", "lines"]) parameters.set(name, this.fields[name].value);
     for (const select of $$("#filters select")) parameters.set(select.name, select.value);
-    for (const name of ["logx", "logy"]) if (name in this.choices) parameters.set(name, this.choices[name]);
+    for (const name of ["logx", "logy", "at"]) if (name in this.choices) parameters.set(name, this.choices[name]);
     const boxes = $$("#shown input");
-    const usual = boxes.every((box, order) => box.checked === order < this.MOST);
-    if (boxes.length && !usual) {
-      this.wanted = new Set();
-      for (const box of boxes)
-        if (box.checked) {
-          this.wanted.add(box.value);
-          parameters.append("show", box.value);
-        }
-      if (!this.wanted.size) parameters.set("show", "");
-    } else this.wanted = null;
+    this.wanted = null;
+    if (!boxes.every((box, order) => box.checked === order < this.MOST)) {
+      this.wanted = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
+      for (const value of this.wanted.size ? this.wanted : [""]) parameters.append("show", value);
+    }
     address.write("explore", parameters);
   },
 };

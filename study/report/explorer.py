@@ -39,7 +39,7 @@ SYMBOLS = {"theta": "θ", "eta": "η", "langle": "⟨", "rangle": "⟩", "mathrm
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """Axes and variables of one published folder for JSON; None where it has no records.
+    """Axes, variables and selected rates of a folder for JSON; None without records.
 
     Raises:
         UserError: the records are damaged.
@@ -47,10 +47,14 @@ def read(folder: Path) -> dict[str, Any] | None:
     if not (folder / results.PUBLISHED).exists():
         return None
     dataset = results.load(folder)
-    found = (_variable(dataset, str(name)) for name in dataset.data_vars)
-    variables = [variable for variable in found if variable]
+    drawn = (_variable(dataset, str(name)) for name in dataset.data_vars)
+    variables = [variable for variable in drawn if variable]
     used = sorted({axis for variable in variables for axis in variable["axes"]})
-    return {"axes": {a: _axis(dataset, a) for a in used}, "variables": variables}
+    found = {"axes": {a: _axis(dataset, a) for a in used}, "variables": variables}
+    rates = dataset.coords.get("selected_rate")
+    if rates is not None and rates.dims == ("problem", "optimizer"):
+        found["rates"] = plain(rates.values)
+    return found if variables else None
 
 
 def plain(values: np.ndarray) -> Any:

@@ -25,6 +25,11 @@ function short(value) {
   return String(text.includes("e") ? text.replace(/\.?0*e\+?/, "e") : Number(text)).replace("-", "−");
 }
 
+/** For the beginning of a line. */
+function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 const address = {
   sections: {},
 
@@ -56,6 +61,7 @@ async function unpack() {
 
 const theme = {
   dark: () => {
+    if (matchMedia("print").matches) return false;
     const chosen = document.documentElement.dataset.theme;
     return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   },
@@ -72,15 +78,16 @@ const theme = {
       document.documentElement.dataset.theme = theme.dark() ? "light" : "dark";
       show();
     });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+    for (const query of ["(prefers-color-scheme: dark)", "print"])
+      matchMedia(query).addEventListener("change", show);
     show();
   },
 };
 
-/** A colour made for white paper, light enough on a dark ground. */
+/** A colour made for white paper: not too pale there, lighter on a dark ground. */
 function inked(colour) {
   const lab = d3.lab(colour);
-  lab.l = theme.dark() ? Math.max(lab.l, 62) : Math.min(lab.l, 68);
+  lab.l = theme.dark() ? 58 + 0.4 * lab.l : Math.min(lab.l, 68); // the order of lightness stays
   return lab.formatHex();
 }
 

@@ -30,6 +30,8 @@ SCRIPTS = (
     "vendor/plot.umd.min.js",
     "page.js",
     "tables.js",
+    "drawing.js",
+    "reading.js",
     "explorer.js",
 )
 OUTPUT = "report.html"
@@ -75,6 +77,7 @@ def build(folder: Path) -> str:
     found.sort(key=lambda chapter: _mentioned(readme, chapter.name))
     pictures = {(c.name, p.stem) for c in found for p in c.pictures}
     title, question = prose.question(readme)
+    text = prose.findings(readme)
     scripts = [(ASSETS / name).read_text() for name in SCRIPTS]
     return (
         _environment()
@@ -82,10 +85,12 @@ def build(folder: Path) -> str:
         .render(
             title=title or TITLE,
             question=prose.html(question, pictures, names),
-            findings=prose.html(prose.findings(readme), pictures, names),
+            findings=prose.html(text, pictures, names),
+            headings=prose.headings(text),
             chapters=found,
             alternatives=prose.alternatives(readme),
             counts=_total(found),
+            dates=_dates(found),
             verdicts=chapters.VERDICTS,
             atlas=atlas.rows(folder),
             symmetries=SYMMETRIES,
@@ -115,18 +120,24 @@ def _total(found: list[chapters.Chapter]) -> dict[str, int]:
     return {verdict: count for verdict, count in total.items() if count}
 
 
+def _dates(found: list[chapters.Chapter]) -> list[str]:
+    """The first and the last day on which something ran."""
+    days = sorted({chapter.run["date"] for chapter in found if "date" in chapter.run})
+    return [days[0], days[-1]] if len(days) > 1 else days
+
+
 def _data(folder: Path, found: list[chapters.Chapter]) -> dict[str, Any]:
     """What the scripts draw from."""
-    records = {c.name: explorer.read(folder / c.name) for c in found}
+    records = {}
+    for chapter in found:
+        if drawn := explorer.read(folder / chapter.name):
+            words = {"title": chapter.title, "about": chapter.about}
+            records[chapter.name] = drawn | words
     return {
-        "records": {n: r | {"title": _title(found, n)} for n, r in records.items() if r},
+        "records": records,
         "tables": {chapter.name: chapter.table for chapter in found if chapter.table},
         "angles": atlas.angles(folder),
     }
-
-
-def _title(found: list[chapters.Chapter], name: str) -> str:
-    return next(chapter.title for chapter in found if chapter.name == name)
 
 
 def _packed(data: dict[str, Any]) -> str:

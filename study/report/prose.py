@@ -7,6 +7,7 @@ lead to a web page is left out.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Container, Sequence
 from html import escape
@@ -41,6 +42,17 @@ def alternatives(readme: str) -> dict[tuple[str, str], str]:
     return {(name, stem): text for text, name, stem in found}
 
 
+def headings(markdown: str) -> list[tuple[str, str, str]]:
+    """Tag, id and text of each heading."""
+    tokens = _parser().parse(markdown)
+    pairs = itertools.pairwise(tokens)
+    return [
+        (token.tag, _slug(inline.content), inline.content)
+        for token, inline in pairs
+        if token.type == "heading_open"
+    ]
+
+
 def html(
     markdown: str, figures: Container[tuple[str, str]], names: Container[str]
 ) -> Markup:
@@ -51,12 +63,22 @@ def html(
         figures: (experiment, stem) of the figures on the page.
         names: of the chapters on the page.
     """
-    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser = _parser()
     tokens = parser.parse(markdown)
-    for token in tokens:
+    for token, following in zip(tokens, [*tokens[1:], *tokens[:1]], strict=True):
+        if token.type == "heading_open":
+            token.attrs["id"] = _slug(following.content)
         if token.children:
             token.children = _linked(token.children, figures, names)
     return Markup(parser.renderer.render(tokens, parser.options, {}))
+
+
+def _parser() -> MarkdownIt:
+    return MarkdownIt("commonmark", {"html": False}).enable("table")
+
+
+def _slug(text: str) -> str:
+    return "finding-" + re.sub(r"\W+", "-", text.lower()).strip("-")
 
 
 def _linked(
