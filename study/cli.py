@@ -121,11 +121,12 @@ def _run(
         print(f"all {len(experiment.cells)} cells are in {folder} already")
         return manifest
 
-    from study import devices, metrics
+    from study import compilation, devices, metrics
 
     for metric in getattr(experiment, "metrics", ()):
         metrics.METRICS[metric]
     devices.prepare(options.platform, options.memory)
+    compilation.keep()
     results.refuse_unwritable(folder)
     results.write_manifest(folder, manifest)
     if done := len(experiment.cells) - len(todo):

@@ -7,6 +7,7 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=1 " + os.environ.get
     "XLA_FLAGS", ""
 )
 
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # tests compile what they test
 os.environ["STUDY_OFFLINE"] = "1"  # tests download nothing, except from this machine
 
 import jax

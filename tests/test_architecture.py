@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors", "types", "statistics"),
     ("catalogue", "trees", "meanfield", "solutions", "ranking"),
-    ("spec", "networks", "data", "devices", "transforms"),
+    ("spec", "networks", "data", "compilation", "devices", "transforms"),
     ("optimizers", "problems", "schedules", "metrics"),
     ("experiment", "train", "track"),
     ("programs", "records", "sweep", "streams", "trajectories", "figures", "curvature"),
