@@ -1,19 +1,21 @@
 """All predictions of all experiments with their verdicts, from what is published.
 
 `python -m experiments claims` prints them, writes them to results/CLAIMS.md, and puts the
-counts into the README between two marks. Nothing is run.
+counts and the minutes that each experiment took into the README between two marks.
+Nothing is run.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from study import cli, listing, terminal
+from study import cli, listing, results, terminal
 from study.claims import FAILS, HOLDS, OPEN, UNDEFINED
 
 VERDICTS = (HOLDS, FAILS, OPEN, UNDEFINED)
@@ -26,6 +28,13 @@ def published() -> dict[str, list[dict[str, Any]]]:
     """The verdicts of every published experiment, by its name."""
     files = {name: cli.ROOT / name / cli.CLAIMS for name in listing.names()}
     return {n: json.loads(f.read_text()) for n, f in files.items() if f.exists()}
+
+
+def seconds() -> dict[str, float]:
+    """What the runs of every published experiment took, compilation included."""
+    folders = {name: cli.ROOT / name for name in listing.names()}
+    there = {n: f for n, f in folders.items() if (f / results.MANIFEST).exists()}
+    return {n: results.read_manifest(f).get("seconds", math.nan) for n, f in there.items()}
 
 
 def main() -> None:
@@ -45,7 +54,7 @@ def main() -> None:
     TABLE.write_text(table(found))
     print(f"wrote {TABLE}")
     if README.exists() and BEGIN in (text := README.read_text()) and END in text:
-        README.write_text(with_counts(text, found))
+        README.write_text(with_counts(text, found, seconds()))
         print(f"wrote {README}")
 
 
@@ -73,21 +82,26 @@ def _table(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
         yield ""
 
 
-def with_counts(text: str, found: dict[str, list[dict[str, Any]]]) -> str:
-    """The README with the counts as they are now."""
+def with_counts(
+    text: str, found: dict[str, list[dict[str, Any]]], seconds: dict[str, float]
+) -> str:
+    """The README with the counts and minutes as they are now."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     total = Counter(v["verdict"] for verdicts in found.values() for v in verdicts)
     lines = [
         "",
-        f"| experiment | {' | '.join(VERDICTS)} |",
-        "|---|" + "---|" * len(VERDICTS),
+        f"| experiment | {' | '.join(VERDICTS)} | minutes |",
+        "|---|" + "---|" * (len(VERDICTS) + 1),
     ]
-    for name, verdicts in found.items():
-        counts = Counter(verdict["verdict"] for verdict in verdicts)
-        lines.append(f"| {name} | {' | '.join(str(counts[v]) for v in VERDICTS)} |")
-    lines += [f"| all {len(found)} | {' | '.join(str(total[v]) for v in VERDICTS)} |", ""]
-    return before + BEGIN + "\n".join(lines) + END + after
+    rows = {n: Counter(v["verdict"] for v in verdicts) for n, verdicts in found.items()}
+    spent = {name: seconds.get(name, math.nan) for name in rows}
+    every = f"all {len(found)}"
+    for name, counts in {**rows, every: total}.items():
+        minutes = (math.fsum(spent.values()) if name == every else spent[name]) / 60
+        cells = (*(str(counts[v]) for v in VERDICTS), f"{minutes:.1f}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return before + BEGIN + "\n".join([*lines, ""]) + END + after
 
 
 def _counted(verdicts: list[dict[str, Any]]) -> str:

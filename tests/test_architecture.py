@@ -138,7 +138,7 @@ def test_the_tables_of_claims_are_those_of_the_published_results(monkeypatch):
     assert findings.TABLE.read_text() == findings.table(found)
     readme = findings.README.read_text()
     assert findings.BEGIN in readme
-    assert readme == findings.with_counts(readme, found)
+    assert readme == findings.with_counts(readme, found, findings.seconds())
 
 
 def test_committed_files_name_no_registry():
