@@ -52,10 +52,25 @@ class Options:
     """Insist on a platform."""
     memory: float | None = None
     """GiB that the runs under way may fill (default: a quarter of the memory)."""
+    distributed: bool = False
+    """One of several processes that share the run, as its Slurm, TPU pod or other job says."""
+    coordinator: str | None = None
+    """The same without such a job: HOST:PORT where process 0 listens."""
+    processes: int | None = None
+    """With --coordinator: how many processes."""
+    process: int | None = None
+    """With --coordinator: the number of this one, from 0."""
+    wait: float = 60.0
+    """Seconds for all processes to come, and of silence until one is taken for gone."""
     data: Path | None = None
     """Folder with data files; or a text file, which problems on text then read."""
     imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
     """Modules of your own that register optimizers, problems or metrics."""
+
+    @property
+    def one_of_several(self) -> bool:
+        """This process shares its run with others."""
+        return self.distributed or self.coordinator is not None
 
 
 def parse(module: ModuleType, argv: list[str]) -> tuple[Options, Comparison, bool]:

@@ -21,10 +21,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from study import arguments, claims, reporting, results, runner, spec, terminal
+from study import arguments, claims, hosts, reporting, results, runner, spec, terminal
 from study.arguments import Options
 from study.errors import UserError
-from study.experiment import Comparison
+from study.experiment import CellName, Comparison
+from study.hosts import Host
 
 ROOT = Path("results")
 CLAIMS, SUMMARY = "claims.json", "summary.csv"
@@ -39,15 +40,19 @@ def main(module: str, argv: list[str] | None = None) -> None:
         options, experiment, named = arguments.parse(
             importlib.import_module(module), sys.argv[1:] if argv is None else argv
         )
+        hosts.check(options.coordinator, options.processes, options.process)
+        if options.one_of_several and argv is None and not hosts.supervised():
+            sys.exit(hosts.supervise())
         execute(importlib.import_module(module), options, experiment, named)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        hosts.exit(2)
     except BaseException as error:
         if not _interrupted(error):
+            hosts.give_up()
             raise
         print("interrupted; the same command continues", file=sys.stderr)
-        sys.exit(130)
+        hosts.exit(130)
 
 
 def _interrupted(error: BaseException | None) -> bool:
@@ -80,6 +85,8 @@ def execute(
     else:
         folder = options.results or run_folder(name, experiment)
         manifest = _run(module, name, folder, options, experiment)
+        if manifest is None:
+            return  # the first process judges and draws
         found = results_of(module, experiment, folder)
         verdicts = claims.as_json(claims.judge(module.PREDICTIONS, found))
         results.write(folder / CLAIMS, json.dumps(verdicts, indent=1).encode())
@@ -109,38 +116,67 @@ def _run(
     folder: Path,
     options: Options,
     experiment: Comparison,
-) -> dict[str, Any]:
-    """Runs the missing cells into the folder; returns its manifest."""
+) -> dict[str, Any] | None:
+    """Runs the missing cells into the folder; its manifest, in the first process."""
+    run_cell = getattr(module, "run_cell", None)
+    if run_cell and options.one_of_several:
+        raise UserError(
+            f"{name} does not cut its cells into runs for several processes; leave"
+            " --distributed and --coordinator away"
+        )
     for problem in experiment.problems:
         problem.require()
     manifest = results.prepare(folder, name, experiment, options.preset)
     if options.fresh:
         manifest["cells"] = {}
     todo = runner.missing(folder, manifest, experiment)
+    host = Host()
+    if options.one_of_several:
+        host = _meet(options, folder, manifest, todo)
+    own = manifest if host.process == 0 else None
     if not todo:
         print(f"all {len(experiment.cells)} cells are in {folder} already")
-        return manifest
+        return own
 
     from study import compilation, devices, metrics
 
     for metric in getattr(experiment, "metrics", ()):
         metrics.METRICS[metric]
-    devices.prepare(options.platform, options.memory)
     compilation.keep()
-    results.refuse_unwritable(folder)
-    results.write_manifest(folder, manifest)
+    if not options.one_of_several:
+        devices.prepare(options.platform, options.memory)
+        results.refuse_unwritable(folder)
+        results.write_manifest(folder, manifest)
     if done := len(experiment.cells) - len(todo):
         print(f"continuing: {done} of {len(experiment.cells)} cells are in {folder}")
     try:
         with terminal.watch(experiment, todo, options.quiet) as watch:
-            run_cell = getattr(module, "run_cell", None)
-            runner.run(folder, manifest, experiment, watch, run_cell)
+            runner.run(folder, manifest, experiment, watch, run_cell, host)
     except BaseException as error:
         if _interrupted(error):
             done = len(manifest["cells"])
             print(f"\n{done} of {len(experiment.cells)} cells are in {folder}")
         raise
-    return manifest
+    if options.one_of_several:
+        hosts.leave()
+    return own
+
+
+def _meet(
+    options: Options, folder: Path, manifest: dict[str, Any], todo: list[CellName]
+) -> Host:
+    """This process among the others, once all are here and agree on what to do."""
+    from study import devices
+
+    at = (options.coordinator, options.processes, options.process)
+    host = hosts.join(*at, options.wait)
+    results.refuse_unwritable(folder)
+    devices.prepare(options.platform, options.memory)
+    if host.process == 0:
+        results.write_manifest(folder, manifest)
+    files = [cell.file for cell in todo]
+    hosts.agree(host, folder, str((manifest["spec"], files, runner.facts())))
+    return host
 
 
 def _stored(

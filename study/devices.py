@@ -28,6 +28,8 @@ _allowed: dict[str, float] = {}  # GiB that runs may fill, where somebody said s
 def prepare(platform: str | None = None, memory: float | None = None) -> None:
     """Chooses the platform and makes each CPU core a device; call before jax is used.
 
+    `JAX_NUM_CPU_DEVICES` in the environment is another number of devices.
+
     Args:
         platform: `cpu`, `gpu` or `tpu`; None takes jax's choice.
         memory: GiB that the runs under way may fill; None: a quarter of what there is.
@@ -40,8 +42,9 @@ def prepare(platform: str | None = None, memory: float | None = None) -> None:
     _allowed.clear()
     if memory is not None:
         _allowed["GiB"] = memory
-    with contextlib.suppress(RuntimeError):  # jax runs already: take what it has
-        jax.config.update("jax_num_cpu_devices", cores())
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        with contextlib.suppress(RuntimeError):  # jax runs already: take what it has
+            jax.config.update("jax_num_cpu_devices", cores())
     if platform is None:
         return
     before = getattr(jax.config, "jax_platforms")  # noqa: B009 (pyright does not know it)
@@ -157,6 +160,7 @@ def facts() -> dict[str, Any]:
         "platform": device.platform,
         "device": device.device_kind,
         "devices": jax.local_device_count(),
+        "processes": jax.process_count(),
         "machine": host.machine(),
         "python": host.python_version(),
         "jax": jax.__version__,

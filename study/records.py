@@ -117,7 +117,8 @@ def merge(experiment: Experiment, shards: Sequence[xr.Dataset]) -> xr.Dataset:
     """
     rates, seeds = experiment.learning_rates, experiment.seed_numbers
     variables = {}
-    for name, array in shards[0].data_vars.items():
+    for name in sorted(map(str, shards[0].data_vars)):
+        array = shards[0][name]
         whole = shards[0][name].values
         if len(shards) > 1:
             whole = np.empty((experiment.runs, *array.shape[1:]), array.dtype)
@@ -133,5 +134,6 @@ def merge(experiment: Experiment, shards: Sequence[xr.Dataset]) -> xr.Dataset:
         "seed": np.asarray(seeds, np.int32),
         "for_selection": ("seed", chosen.astype(np.int32)),
     }
-    shared = {n: c for n, c in shards[0].coords.items() if n != "run"}
+    axes = ("step", "evaluation", "leaf", "quantile")  # a file has them in another order
+    shared = {n: shards[0][n].drop_encoding() for n in axes if n in shards[0].coords}
     return xr.Dataset(variables, coordinates | shared, shards[0].attrs)

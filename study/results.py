@@ -103,7 +103,7 @@ def write_cell(
     content = to_bytes(dataset)
     (folder / RECORDS).mkdir(parents=True, exist_ok=True)
     write(folder / RECORDS / cell.file, content)
-    name = hashlib.sha256(json.dumps(environment, sort_keys=True).encode()).hexdigest()[:12]
+    name = environment_name(environment)
     manifest.setdefault("environments", {})[name] = environment
     manifest["cells"][cell.file] = {
         "problem": str(cell.problem),
@@ -113,6 +113,12 @@ def write_cell(
         "environment": name,
     }
     write_manifest(folder, manifest)
+
+
+def environment_name(environment: dict[str, Any]) -> str:
+    """A short name for an environment, from its content."""
+    content = json.dumps(environment, sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

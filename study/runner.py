@@ -8,6 +8,7 @@ from typing import Any
 
 from study import results
 from study.experiment import CellName, Comparison
+from study.hosts import Host
 
 Watch = Callable[[CellName, int, float], None]
 RunCell = Callable[..., tuple[Any, Any]]
@@ -27,20 +28,25 @@ def run(
     experiment: Comparison,
     watch: Watch = lambda cell, index, share: None,
     run_cell: RunCell | None = None,
+    host: Host = Host(),
 ) -> None:
     """Runs the missing cells; each is stored as soon as it is finished.
+
+    Where several processes share the run, each runs its part of every cell, and the first
+    stores the cell.
 
     Args:
         folder: of the records.
         manifest: from `results.prepare`.
         experiment: what to run.
         watch: called with the cell, its index among the missing and its share done.
-        run_cell: what a cell is; None trains, with `sweep.run_cell`.
+        run_cell: what a cell is; None trains, with `sweep`.
+        host: this process among those of the run.
     """
-    from study import devices, sweep
+    from study import shards, sweep
 
-    run_cell = run_cell or sweep.run_cell
-    environment = {**devices.facts(), **results.commit()}
+    environment = facts()
+    name = results.environment_name(environment)
     for index, cell in enumerate(missing(folder, manifest, experiment)):
         watch(cell, index, 0.0)
 
@@ -48,6 +54,22 @@ def run(
             if share < 1:  # done is what is stored
                 watch(cell, index, share)
 
-        dataset, cost = run_cell(experiment, cell.problem, cell.optimizer, within)
+        arguments = (experiment, cell.problem, cell.optimizer, within)
+        kept = shards.Folder(folder, cell.file, name, host)
+        if run_cell is None:
+            cost = sweep.run_shards(*arguments, kept)
+            if host.process > 0:
+                continue
+            dataset = kept.merged(arguments[0])
+        else:
+            dataset, cost = run_cell(*arguments)
         results.write_cell(folder, manifest, cell, dataset, cost, environment)
+        kept.remove()
         watch(cell, index, 1.0)
+
+
+def facts() -> dict[str, Any]:
+    """What the last bits of records depend on: devices, versions and code."""
+    from study import devices
+
+    return {**devices.facts(), **results.commit()}

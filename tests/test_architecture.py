@@ -16,12 +16,12 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors", "types", "statistics"),
     ("catalogue", "trees", "meanfield", "solutions", "ranking"),
-    ("spec", "networks", "data", "compilation", "devices", "transforms"),
+    ("spec", "networks", "data", "compilation", "devices", "hosts", "transforms"),
     ("optimizers", "problems", "schedules", "metrics"),
     ("experiment", "train", "track"),
     ("programs", "records", "sweep", "streams", "trajectories", "figures", "curvature"),
     ("results", "symmetry", "rescaling", "propagation", "tuning"),
-    ("reporting", "runner", "claims"),
+    ("reporting", "shards", "runner", "claims"),
     ("arguments", "terminal"),
     ("cli",),
     ("listing",),
@@ -33,6 +33,7 @@ WITHIN = {
     ("sweep", "programs"),
     ("sweep", "records"),
     ("runner", "reporting"),
+    ("runner", "shards"),
     ("claims", "reporting"),
 }  # one layer, in this order
 FILES = sorted((ROOT / "study").rglob("*.py"))
