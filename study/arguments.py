@@ -53,7 +53,7 @@ class Options:
     memory: float | None = None
     """GiB that the runs under way may fill (default: a quarter of the memory)."""
     distributed: bool = False
-    """One of several processes that share the run, as its Slurm, TPU pod or other job says."""
+    """One of several processes that share the run, as its Slurm or TPU pod job says."""
     coordinator: str | None = None
     """The same without such a job: HOST:PORT where process 0 listens."""
     processes: int | None = None

@@ -130,7 +130,7 @@ def _run(
     if options.fresh:
         manifest["cells"] = {}
     todo = runner.missing(folder, manifest, experiment)
-    host = Host()
+    host = hosts.ALONE
     if options.one_of_several:
         host = _meet(options, folder, manifest, todo)
     own = manifest if host.process == 0 else None

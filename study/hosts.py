@@ -51,6 +51,9 @@ class Host(NamedTuple):
         return first, last
 
 
+ALONE = Host()
+
+
 def check(coordinator: str | None, processes: int | None, process: int | None) -> None:
     """Refuses an address or numbers that cannot be meant.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from study import results
+from study import hosts, results
 from study.experiment import CellName, Comparison
 from study.hosts import Host
 
@@ -28,7 +28,7 @@ def run(
     experiment: Comparison,
     watch: Watch = lambda cell, index, share: None,
     run_cell: RunCell | None = None,
-    host: Host = Host(),
+    host: Host = hosts.ALONE,
 ) -> None:
     """Runs the missing cells; each is stored as soon as it is finished.
 
@@ -54,7 +54,7 @@ def run(
             if share < 1:  # done is what is stored
                 watch(cell, index, share)
 
-        arguments = (experiment, cell.problem, cell.optimizer, within)
+        arguments: Any = (experiment, cell.problem, cell.optimizer, within)
         kept = shards.Folder(folder, cell.file, name, host)
         if run_cell is None:
             cost = sweep.run_shards(*arguments, kept)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from study import records, results
+from study import hosts, records, results
 from study.experiment import Experiment
 from study.hosts import Host
 from study.records import Chunk, Shards
@@ -38,7 +38,7 @@ class Folder(Shards):
     """
 
     def __init__(
-        self, folder: Path, file: str, environment: str, host: Host = Host()
+        self, folder: Path, file: str, environment: str, host: Host = hosts.ALONE
     ) -> None:
         super().__init__()
         self.path = folder / SHARDS / file.removesuffix(".nc")
