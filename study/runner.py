@@ -54,7 +54,7 @@ def run(
             if share < 1:  # done is what is stored
                 watch(cell, index, share)
 
-        arguments: Any = (experiment, cell.problem, cell.optimizer, within)
+        arguments: list[Any] = [experiment, cell.problem, cell.optimizer, within]
         kept = shards.Folder(folder, cell.file, name, host)
         if run_cell is None:
             cost = sweep.run_shards(*arguments, kept)
