@@ -54,15 +54,16 @@ def run(
             if share < 1:  # done is what is stored
                 watch(cell, index, share)
 
-        arguments: list[Any] = [experiment, cell.problem, cell.optimizer, within]
+        entries = (cell.problem, cell.optimizer, within)
         kept = shards.Folder(folder, cell.file, name, host)
         if run_cell is None:
-            cost = sweep.run_shards(*arguments, kept)
+            trained: Any = experiment
+            cost = sweep.run_shards(trained, *entries, kept)
             if host.process > 0:
                 continue
-            dataset = kept.merged(arguments[0])
+            dataset = kept.merged(trained)
         else:
-            dataset, cost = run_cell(*arguments)
+            dataset, cost = run_cell(experiment, *entries)
         results.write_cell(folder, manifest, cell, dataset, cost, environment)
         kept.remove()
         watch(cell, index, 1.0)
