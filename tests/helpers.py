@@ -49,3 +49,10 @@ def first_step(optimizer, grad, learning_rate=0.1, params=None) -> Step:
     return train.step(
         problem, optimizer, {}, learning_rate, jax.random.key(1), state, jnp.asarray(0)
     )[1]
+
+
+def luminance(colour):
+    """Relative luminance of #rrggbb, as WCAG 2 defines it."""
+    parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from helpers import luminance
 
 from study import listing, results, statistics
 from study.errors import UserError
@@ -84,7 +85,7 @@ def test_the_page_is_small_and_loads_nothing(text, read):
         for key in ("src", "srcset", "poster", "data", "action"):
             assert attributes.get(key, "data:").startswith("data:"), (name, key)
         assert name not in ("link", "iframe", "object", "embed", "base")
-    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    style = "".join(re.findall(r"<style>(.*?)</style>", text, re.DOTALL))
     assert "url(" not in style
     assert "@import" not in style
 
@@ -111,6 +112,21 @@ def test_every_picture_has_a_text_alternative_and_every_link_a_target(read):
     for link in read.all("a"):
         href = link["href"]
         assert href.startswith("https://") or href[1:].split("?")[0] in ids, href
+
+
+def test_words_stand_out_from_every_ground_in_light_and_dark():
+    style = (page.ASSETS / "page.css").read_text()
+    found = re.findall(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)", style)
+    colours = {name: pair for name, *pair in found}
+    grounds = ("paper", "panel", "yes", "nearly", "partly")
+    soft = ("soft", "accent", "holds", "fails", "undecided", "undefined")
+    words = {"ink": grounds} | {name: grounds[:2] for name in soft}
+    assert set(colours) == {*words, *grounds, "line"}
+    for name, behind in words.items():
+        for ground in behind:
+            for one, other in zip(colours[name], colours[ground], strict=True):
+                low, high = sorted((luminance(one), luminance(other)))
+                assert (high + 0.05) / (low + 0.05) >= 4.5, (name, ground)
 
 
 def test_equal_results_give_equal_pages(small):

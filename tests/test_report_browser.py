@@ -9,7 +9,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers import luminance
 
+from study.optimizers import OPTIMIZERS
 from study.report import page as report
 
 playwright = pytest.importorskip(
@@ -263,6 +265,18 @@ def test_no_accessibility_rule_is_broken_seriously(visit, scheme, width):
         if one["impact"] in ("serious", "critical")
     ]
     assert serious == []
+
+
+def test_every_rules_colour_stands_out_from_both_grounds(visit):
+    page = visit(color_scheme="light")
+    for panel in ("#f5f6f8", "#1d2128"):
+        drawn = page.evaluate(
+            "colours => colours.map(inked)", [rule.colour for rule in OPTIMIZERS.values()]
+        )
+        for colour in drawn:
+            low, high = sorted((luminance(colour), luminance(panel)))
+            assert (high + 0.05) / (low + 0.05) >= 3, (colour, panel)
+        page.click("#theme")
 
 
 def test_a_phone_is_not_scrolled_sideways(visit):

@@ -84,10 +84,10 @@ const theme = {
   },
 };
 
-/** A colour made for white paper: not too pale there, lighter on a dark ground. */
+/** A colour made for white paper, with a contrast of 3 or more to light and dark ground. */
 function inked(colour) {
   const lab = d3.lab(colour);
-  lab.l = theme.dark() ? 58 + 0.4 * lab.l : Math.min(lab.l, 68); // the order of lightness stays
+  lab.l = theme.dark() ? 58 + 0.4 * lab.l : Math.min(lab.l, 57);
   return lab.formatHex();
 }
 

@@ -18,7 +18,7 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 FIGURE = re.compile(r"results/([\w-]+)/([\w-]+)\.png")
-COMMAND = re.compile(r"python -m experiments\.(\w+)")
+COMMAND = re.compile(r"(?:python -m experiments\.)?(\w+)")
 
 
 def question(readme: str) -> tuple[str, str]:
@@ -105,7 +105,7 @@ def _linked(
             dropped = False
         elif (
             token.type == "code_inline"
-            and (command := COMMAND.match(token.content))
+            and (command := COMMAND.fullmatch(token.content))
             and command[1] in names
         ):
             inside = f"<code>{escape(token.content)}</code>"
