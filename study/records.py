@@ -13,11 +13,10 @@ import numpy as np
 import xarray as xr
 
 from study import metrics
+from study.checkpoints import Checkpoints, Parts
 from study.experiment import Experiment
 from study.optimizers import Optimizer
 from study.problems import Problem
-
-Parts = dict[str, dict[str, np.ndarray]]  # records and evaluations, by name
 
 
 class Chunk(NamedTuple):
@@ -62,6 +61,9 @@ class Shards:
     def __setitem__(self, chunk: Chunk, shard: xr.Dataset) -> None:
         """Keeps the records of a chunk."""
         self._there[chunk] = shard
+
+    def checkpoints(self, chunk: Chunk) -> Checkpoints | None:
+        """Where states of the chunk's unfinished runs go; None: nowhere."""
 
     def merged(self, experiment: Experiment) -> xr.Dataset:
         """The records of all runs, [learning_rate, seed, ...]."""

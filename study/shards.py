@@ -1,9 +1,10 @@
-"""Shards on disk: a cell's records, chunk by chunk, until they are merged.
+"""What is kept on disk of an unfinished cell: shards, its records chunk by chunk.
 
 They lie in `.shards/CELL/` of the folder of a run. A shard's name says which runs it
 holds, the layout and the environment they ran in, and the digest of its bytes: one that
 is torn, damaged or of other code is no shard. Several processes add theirs; the first
-merges all of them into the cell's record file and removes the folder.
+merges all of them into the cell's record file and removes the folder. Checkpoints of
+the runs under way lie in `.checkpoints/CELL/`, named in the same way.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from pathlib import Path
 import xarray as xr
 
 from study import hosts, records, results
+from study.checkpoints import Checkpoints
 from study.experiment import Experiment
 from study.hosts import Host
 from study.records import Chunk, Shards
 
-SHARDS = ".shards"
+SHARDS, CHECKPOINTS = ".shards", ".checkpoints"
 NAME = re.compile(r"(\d+)-(\d+)\.(\d+)x(\d+)\.([0-9a-f]+)\.([0-9a-f]{64})\.nc")
 
 
@@ -42,6 +44,7 @@ class Folder(Shards):
     ) -> None:
         super().__init__()
         self.path = folder / SHARDS / file.removesuffix(".nc")
+        self.saved = folder / CHECKPOINTS / file.removesuffix(".nc")
         self.environment, self.host, self.runs = environment, host, 0
 
     def part(self, runs: int) -> tuple[int, int]:
@@ -56,7 +59,23 @@ class Folder(Shards):
             own = chunk.first < last and chunk.last > first
             if own and not (chunk in chunks and self._usable(path)):
                 path.unlink(missing_ok=True)
+        current = {self._place(chunk).name for chunk in chunks}
+        for path in self.saved.glob("*"):
+            begins = int(path.name.partition("-")[0])
+            if first <= begins < last and path.name not in current:
+                shutil.rmtree(path, ignore_errors=True)
         return chunks
+
+    def checkpoints(self, chunk: Chunk) -> Checkpoints:
+        """Where states of the chunk's unfinished runs go."""
+        return Checkpoints(self._place(chunk))
+
+    def _place(self, chunk: Chunk) -> Path:
+        return self.saved / self._name(chunk)
+
+    def _name(self, chunk: Chunk) -> str:
+        first, last, width, group = chunk
+        return f"{first}-{last}.{width}x{group}.{self.environment}"
 
     def __contains__(self, chunk: Chunk) -> bool:
         """The chunk's records are there, whole."""
@@ -69,9 +88,8 @@ class Folder(Shards):
         content = results.to_bytes(shard)
         digest = hashlib.sha256(content).hexdigest()
         self.path.mkdir(parents=True, exist_ok=True)
-        first, last, width, group = chunk
-        name = f"{first}-{last}.{width}x{group}.{self.environment}.{digest}.nc"
-        results.write(self.path / name, content)
+        results.write(self.path / f"{self._name(chunk)}.{digest}.nc", content)
+        shutil.rmtree(self._place(chunk), ignore_errors=True)
 
     def merged(self, experiment: Experiment) -> xr.Dataset:
         """The records of all runs, once the other processes have stored theirs."""
@@ -84,10 +102,11 @@ class Folder(Shards):
             return records.merge(experiment, [stack.enter_context(one) for one in opened])
 
     def remove(self) -> None:
-        """Removes the cell's shards, and their folder if no other cell has any."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self.path.parent.rmdir()
+        """Removes what is kept of the cell, and the folders if no other cell has any."""
+        for path in (self.path, self.saved):
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
 
     def _chain(self, runs: int) -> list[Path]:
         """Shards that are all runs one after the other; none if there are not."""

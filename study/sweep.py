@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 from study import devices, metrics, programs, records, train, trees
+from study.checkpoints import Checkpoints
 from study.experiment import Experiment
 from study.optimizers import Optimizer
 from study.problems import Problem
@@ -118,7 +119,8 @@ def run_shards(
             if chunk in kept:
                 done(1.0)
                 continue
-            parts = _run(experiment, problem, ready, shape, begin, chunk, done)
+            saved = kept.checkpoints(chunk)
+            parts = _run(experiment, problem, ready, shape, begin, chunk, saved, done)
             runs = range(chunk.first, chunk.last)
             kept[chunk] = records.label(
                 experiment, problem, optimizer, runs, parts, trees.names(one)
@@ -173,6 +175,7 @@ def _run(
     shape: Shape,
     starts: tuple[Params, Any],
     chunk: Chunk,
+    saved: Checkpoints | None,
     progress: Progress,
 ) -> Parts:
     """Records and evaluations of the runs of a chunk, [run, ...]."""
@@ -185,7 +188,7 @@ def _run(
     places = (padded % shape.seeds).astype(np.int32)
     rates, places = jax.device_put((rates, places), by_run)
     state, keys = programs.start(rates, places, starts)
-    parts = _run_chunk(programs, shape, data, rates, keys, state, progress)
+    parts = _run_chunk(programs, shape, data, rates, keys, state, saved, progress)
     return jax.tree.map(lambda leaf: leaf[: len(runs)], parts)
 
 
@@ -196,24 +199,45 @@ def _run_chunk(
     rates: Any,
     keys: Any,
     state: Any,
+    saved: Checkpoints | None,
     progress: Progress,
 ) -> Parts:
     """Records and evaluations of `width` runs, [run, step or evaluation, ...]."""
     evaluate = lambda state: programs.evaluate(data, programs.evaluated(state))  # noqa: E731
-    evaluations, records, first = [evaluate(state)], [], 0
-    for i, steps in enumerate(shape.segments):
-        state, record = programs.segments[steps](data, rates, keys, state, np.int32(first))
-        first += steps
-        records.append(record)
-        evaluations.append(evaluate(state))
-        jax.block_until_ready(evaluations[-1])
+    found = saved.restore(state) if saved else None
+    if found:
+        done, state, parts = found
+    else:
+        start = _host(evaluate(state), stacked=True)
+        done, parts = 0, {"records": {}, "evaluations": start}
+    pending: list[Parts] = []
+    for i in range(done, len(shape.segments)):
+        first = np.int32(sum(shape.segments[:i]))
+        run = programs.segments[shape.segments[i]]
+        state, measured = run(data, rates, keys, state, first)
+        evaluated = _host(evaluate(state), stacked=True)
+        more = {"records": _host(measured), "evaluations": evaluated}
+        pending.append(more)
+        if saved and saved.due():
+            parts, pending = _join([parts, *pending]), []
+            saved.save(i + 1, state, parts)
         progress((i + 1) / len(shape.segments))
-    return {
-        "records": jax.tree.map(lambda *x: _host(x, np.concatenate), *records),
-        "evaluations": jax.tree.map(lambda *x: _host(x, np.stack), *evaluations),
-    }
+    return _join([parts, *pending])
 
 
-def _host(parts: tuple[Any, ...], join: Callable[..., np.ndarray]) -> np.ndarray:
-    arrays = [np.asarray(part) for part in parts]
-    return join([a if a.itemsize >= 4 else a.astype(np.float32) for a in arrays], 1)
+def _host(tree: dict[str, Any], stacked: bool = False) -> dict[str, np.ndarray]:
+    """Arrays [run, ...] in host memory, half precision as float32; an axis after runs."""
+    arrays = {name: np.asarray(array) for name, array in tree.items()}
+    wide = {n: a if a.itemsize >= 4 else a.astype(np.float32) for n, a in arrays.items()}
+    return {name: array[:, None] if stacked else array for name, array in wide.items()}
+
+
+def _join(parts: list[Parts]) -> Parts:
+    """What was measured in succession, along the second axis."""
+    joined: Parts = {}
+    for kind in ("records", "evaluations"):
+        have = [part[kind] for part in parts if part[kind]]
+        joined[kind] = {
+            name: np.concatenate([part[name] for part in have], axis=1) for name in have[-1]
+        }
+    return joined
