@@ -120,12 +120,6 @@ def _plain(leaf: Any) -> Any:
 
 
 def _orbax() -> Any:
-    """Orbax for this process alone: each of several saves its own runs."""
     import orbax.checkpoint as ocp
 
-    here = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"host{here}"
-    )
-    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, multiprocessing_options=alone)
-    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())

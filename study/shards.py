@@ -66,8 +66,14 @@ class Folder(Shards):
                 shutil.rmtree(path, ignore_errors=True)
         return chunks
 
-    def checkpoints(self, chunk: Chunk) -> Checkpoints:
-        """Where states of the chunk's unfinished runs go."""
+    def checkpoints(self, chunk: Chunk) -> Checkpoints | None:
+        """Where states of the chunk's unfinished runs go.
+
+        None where several processes share the run: of arrays that one process alone has,
+        Orbax writes those of the first. Their chunks, once interrupted, start again.
+        """
+        if self.host.processes > 1:
+            return None
         return Checkpoints(self._place(chunk))
 
     def _place(self, chunk: Chunk) -> Path:
