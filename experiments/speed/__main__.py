@@ -22,6 +22,7 @@ BARE, PLAIN = "bare loop", "no metrics"
 EVERY_10, EVERY_STEP = "metrics every 10 steps", "metrics every step"
 QUANTILES = "metrics and quantiles every 10 steps"
 PYTHON, TORCH = "Python loop", "PyTorch"
+LONG = 2.0  # seconds
 Labels = tuple[str, str, int, int]  # problem, rule, runs, steps
 
 
@@ -34,10 +35,10 @@ class Options:
     runs: tuple[int, ...] = (1, 10, 100, 1000)
     """Numbers of runs: 10 seeds, the rest learning rates."""
     pairs: int = 9
-    """Alternating rounds for each number of runs."""
-    seconds: float = 1.0
+    """Alternating rounds for each number of runs; 3 where a call takes over 2 s."""
+    seconds: float = 0.5
     """That a call should take, by the floor: it sets the steps, 10 to 300, in tens."""
-    limit: float = 20.0
+    limit: float = 10.0
     """Numbers of runs of which 10 steps take longer, by the floor, are left out."""
     platform: str | None = None
     """`cpu`, `gpu` or `tpu`; jax's choice if not given."""
@@ -100,7 +101,9 @@ def of_problem(name: str, options: Options, floor: Any) -> list[Row]:
     problem, rows = loops.PROBLEMS[name], []
     for runs in options.runs:
         steps = int(options.seconds * floor.rate / runs) // 10 * 10
-        if runs * 10 / floor.rate > options.limit:
+        least = 10 * runs / floor.rate
+        pairs = min(options.pairs, 3) if least > LONG else options.pairs
+        if least > options.limit:
             print(f"{name}, {runs} runs: left out, 10 steps take over {options.limit} s")
             continue
         steps = min(max(steps, 10), 300)
@@ -117,11 +120,11 @@ def of_problem(name: str, options: Options, floor: Any) -> list[Row]:
             timed[QUANTILES] = ours((*every, "effective_rate"), 10)
             timed |= alone(problem, "adam", min(steps, 300))
         labels = (name, "Adam", runs, steps)
-        rows += compare(timed, options.pairs, BARE, floor.rate, labels)
+        rows += compare(timed, pairs, BARE, floor.rate, labels)
         if runs == 100 and isinstance(problem, loops.problems.Digits):
             timed = {PLAIN: ours(("loss",), steps, "sgd"), **alone(problem, "sgd", steps)}
             labels = (name, "SGD", runs, steps)
-            rows += compare(timed, options.pairs, PLAIN, floor.rate, labels)
+            rows += compare(timed, pairs, PLAIN, floor.rate, labels)
     return rows
 
 

@@ -17,11 +17,33 @@ RATE = 1e-3
 Timed = Callable[[], int]
 """Does some work, returns its run-steps."""
 
+
+class Unevaluated:
+    """A problem without evaluations, which no loop here has, and short runs pay dearly."""
+
+    def evaluate(self, data: Any, params: Any) -> dict[str, Any]:
+        """Nothing."""
+        del data, params
+        return {}
+
+
+class Digits(Unevaluated, problems.Digits):
+    """An MLP on digits."""
+
+
+class Image2C2D(Unevaluated, problems.Image2C2D):
+    """A convolutional network."""
+
+
+class Text(Unevaluated, problems.Text):
+    """A transformer."""
+
+
 PROBLEMS: dict[str, Problem] = {
-    "Digits 64": problems.Digits(width=64, batch_size=64),
-    "Digits 256": problems.Digits(width=256, batch_size=64),
-    "2c2d": problems.Image2C2D(images="digits", batch_size=32),
-    "transformer": problems.Text(depth=2, width=64, context=64, batch_size=32),
+    "Digits 64": Digits(width=64, batch_size=64),
+    "Digits 256": Digits(width=256, batch_size=64),
+    "2c2d": Image2C2D(images="digits", batch_size=32),
+    "transformer": Text(depth=2, width=64, context=64, batch_size=32),
 }
 RULES: dict[str, Optimizer] = {"adam": optimizers.Adam(), "sgd": optimizers.SGD()}
 """By the name that Optax's factory has."""
