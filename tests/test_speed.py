@@ -76,7 +76,7 @@ def test_the_best_loop_of_a_round_is_compared_round_by_round(monkeypatch):
 
     seconds = iter(np.cumsum([0, 1, 0, 2, 0, 4, 0, 4]))  # begin and end of each call
     monkeypatch.setattr(speed.time, "perf_counter", lambda: next(seconds))
-    timed = {"a": lambda: 8, "b": lambda: 8}
+    timed: dict[str, loops.Timed] = {"a": lambda: 8, "b": lambda: 8}
     one, other = speed.compare(timed, 2, "b", 16.0, ("problem", "rule", 1, 1))
     assert (one.ratio, one.smallest, one.largest) == (1.5, 1.0, 2.0)  # 2 / 1 and 4 / 4
     assert (other.ratio, other.rate, other.of_floor) == (1.0, 3.0, 3.0 / 16)
