@@ -149,7 +149,7 @@ def test_what_a_run_publishes_does_not_make_the_code_dirty(tmp_path, monkeypatch
     git("init", "-q")
     git("add", ".")
     git("commit", "-qm", "start")
-    monkeypatch.setattr(results, "__file__", str(tmp_path / "study" / "results.py"))
+    monkeypatch.setattr(results.provenance, "__file__", str(tmp_path / "study" / "x.py"))
     assert len(results.commit()["commit"]) == 40
     (tmp_path / "results" / "new.json").write_text("{}")
     assert not results.commit()["dirty"]
