@@ -37,8 +37,10 @@ def url(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as started:
-        # As root, as in CI containers, Chromium has no sandbox.
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        # As root, as in CI containers, Chromium has no sandbox, and little shared memory.
+        chromium = started.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         yield chromium
         chromium.close()
 
@@ -137,6 +139,19 @@ def test_every_measure_of_every_experiment_can_be_drawn(visit):
         return empty;
     }""")
     assert empty == []
+
+
+def test_what_a_logarithmic_axis_cannot_show_is_counted_and_leaves_gaps(visit):
+    page = visit("#explore?experiment=deep_training&measure=train_loss")
+    assert page.is_checked("[name=logy]")
+    missing = page.evaluate(
+        "explorer.points.filter(p => !(p.median > 0 && p.median < 1/0)).length"
+    )
+    assert missing > 0
+    assert f"Not drawn: {missing} values" in page.inner_text("#chart-note")
+    page.uncheck("[name=logy]")
+    infinite = page.evaluate("explorer.points.filter(p => p.median === 1/0).length")
+    assert ("Not drawn" in page.inner_text("#chart-note")) == (infinite > 0)
 
 
 def test_the_address_restores_the_view(visit):

@@ -6,24 +6,25 @@ A point has `x`, `median`, `low`, `high`, the `name` and `colour` of its line an
 const drawing = {
   DASHES: [null, "6 2", "1.5 2", "6 2 1.5 2"],
 
-  /** Lines with bands over a numeric axis. */
+  /** Lines with bands over a numeric axis; a point without a median leaves a gap. */
   curves(points, { width, label, x, logx, logy, at }) {
     const groups = d3.groups(points, (p) => p.name);
-    const floor = logy ? (d3.min(points, (p) => p.median) ?? 1) / 10 : -Infinity;
-    const banded = (some) => some.filter((p) => Number.isFinite(p.low) && Number.isFinite(p.high));
-    const low = (p) => Math.max(p.low, floor);
+    const some = points.filter((p) => Number.isFinite(p.median));
+    const floor = logy ? (d3.min(some, (p) => p.median) ?? 1) / 10 : -Infinity;
+    const banded = (p) => Number.isFinite(p.median) && Number.isFinite(p.low) && Number.isFinite(p.high);
+    const [low, high] = [(p) => (banded(p) ? Math.max(p.low, floor) : NaN), (p) => (banded(p) ? p.high : NaN)];
     return Plot.plot({
       ...drawing.common(width),
       height: Math.round(Math.min(460, Math.max(300, width * 0.5))),
       marginLeft: 56,
       x: { ...drawing.scale(logx), label: x, labelAnchor: "center", ticks: Math.max(3, width / 90) },
-      y: { ...drawing.scale(logy), label, grid: true },
+      y: { ...drawing.scale(logy, some), label, grid: true },
       marks: [
         at === undefined ? null : Plot.ruleX([at], { stroke: "currentColor", strokeOpacity: 0.5 }),
-        groups.map(([, some]) => Plot.areaY(banded(some), { x: "x", y1: low, y2: "high", fill: some[0].colour, fillOpacity: 0.16 })),
-        groups.map(([, some]) => Plot.lineY(some, { x: "x", y: "median", stroke: some[0].colour, strokeWidth: 2, strokeDasharray: some[0].dash })),
-        groups.map(([, some]) => Plot.dot(some, { x: "x", y: "median", fill: some[0].colour, r: some.length > 40 ? 0 : 2.2 })),
-        Plot.tip(points, Plot.pointer({ x: "x", y: "median", title: (p) => drawing.tip(p, x), fill: "var(--paper)" })),
+        groups.map(([, line]) => Plot.areaY(line, { x: "x", y1: low, y2: high, fill: line[0].colour, fillOpacity: 0.16 })),
+        groups.map(([, line]) => Plot.lineY(line, { x: "x", y: "median", stroke: line[0].colour, strokeWidth: 2, strokeDasharray: line[0].dash })),
+        groups.map(([, line]) => Plot.dot(line, { x: "x", y: "median", fill: line[0].colour, r: line.length > 40 ? 0 : 2.2 })),
+        Plot.tip(some, Plot.pointer({ x: "x", y: "median", title: (p) => drawing.tip(p, x), fill: "var(--paper)" })),
       ],
     });
   },
@@ -39,7 +40,7 @@ const drawing = {
       ...drawing.common(width),
       height: 60 + present.length * Math.max(20, 7 * groups.length),
       marginLeft: wide,
-      x: { ...drawing.scale(logy), label, grid: true, ticks: Math.max(3, width / 110) },
+      x: { ...drawing.scale(logy, points), label, grid: true, ticks: Math.max(3, width / 110) },
       y: { type: "point", domain: present, label: null, tickFormat: cut, padding: 0.6 },
       marks: [
         groups.map(([, some], i) => {
@@ -59,8 +60,14 @@ const drawing = {
     return { width, marginRight: 24, color: { type: "identity" }, style };
   },
 
-  scale(log) {
-    return log ? { type: "log", tickFormat: "~g" } : { type: "linear", nice: true };
+  /** Of values, if they are given: where all are one, with room around it. */
+  scale(log, points = []) {
+    const type = log ? { type: "log" } : { type: "linear", nice: true };
+    const ends = points.flatMap((p) => [p.median, p.low ?? p.median, p.high ?? p.median]).filter(Number.isFinite);
+    const [low, high] = d3.extent(ends);
+    const one = points.length && low === high;
+    const room = log ? [low / 10, low * 10] : low ? d3.sort([low / 2, low * 1.5]) : [-1, 1];
+    return { ...type, tickFormat: short, ...(one ? { domain: room } : {}) };
   },
 
   tip(p, x) {

@@ -13,6 +13,8 @@ const explorer = {
     this.records = records;
     this.form = $("#explorer");
     this.fields = this.form.elements;
+    for (const { axes } of Object.values(records))
+      for (const axis of Object.values(axes)) if (axis.numeric) axis.values = axis.values.map(number);
     const names = Object.keys(records).sort();
     if (!names.length) {
       $("#explore").hidden = true;
@@ -82,7 +84,12 @@ const explorer = {
     const labels = variables.map((v) => v.label + (v.name.endsWith("_by_leaf") ? " by leaf" : ""));
     const twice = (label) => labels.filter((other) => other === label).length > 1;
     const options = variables.map((v, i) => [v.name, twice(labels[i]) ? `${labels[i]} (${v.name})` : labels[i]]);
-    const first = variables.find((v) => v.name === "angle") ?? variables[0];
+    const has = (v, names) => v.axes.some((name) => names.includes(name));
+    const lined = variables.filter((v) => has(v, this.LINES));
+    const running = lined.filter((v) => has(v, this.ACROSS));
+    const angle = (v) => v.name === "angle";
+    const numeric = (v) => v.axes.some((name) => this.axis(name).numeric);
+    const first = running.find(angle) ?? running[0] ?? lined.find(angle) ?? lined.find(numeric) ?? variables[0];
     this.fill(this.fields.measure, options, this.choices.measure ?? first.name);
     if (!variables.some((v) => v.name === this.choices.measure)) this.fields.measure.value = first.name;
     const name = this.fields.experiment.value;
@@ -121,12 +128,12 @@ const explorer = {
     this.fixed = {};
     for (const name of rest) {
       const { values, numeric, label } = this.axis(name);
-      const some = d3.range(values.length).filter((i) => this.has({ ...this.fixed, [name]: i }));
+      const some = d3.range(values.length).filter((i) => this.count({ ...this.fixed, [name]: i }));
       const options = (some.length ? some : [0]).map((i) => [String(values[i]), shown(this.place(name, i))]);
       const select = element("select", { name });
       this.fill(select, options, this.choices[name]);
       const chosen = options.some(([value]) => value === this.choices[name]);
-      if (!chosen && numeric) select.selectedIndex = options.length - 1;
+      if (!chosen && numeric) select.selectedIndex = d3.greatestIndex(some, (i) => this.count({ ...this.fixed, [name]: i }) + i / 1e6) ?? 0;
       this.fixed[name] = values.findIndex((value) => String(value) === select.value);
       if (options.length > 1 || name === "problem") controls.push(element("label", {}, capital(label) + " ", select));
     }
@@ -135,15 +142,15 @@ const explorer = {
     this.chips();
   },
 
-  has(fixed) {
-    return this.cells(fixed).some((cell) => Number.isFinite(cell.median));
+  /** How many values there are to draw. */
+  count(fixed) {
+    return d3.count(this.cells(fixed), (cell) => (Number.isFinite(cell.median) ? 1 : NaN));
   },
 
   /** The values that agree with some fixed places, each with its place on every axis. */
   cells(fixed) {
     const { axes, median, low, high } = this.variable;
     const cells = [];
-    const number = (value) => (value === "inf" ? Infinity : value === "-inf" ? -Infinity : (value ?? NaN));
     const visit = (depth, parts, places) => {
       if (depth === axes.length) {
         const [middle, from, to] = parts.map(number);
@@ -213,8 +220,8 @@ const explorer = {
     const series = this.series();
     const every = series.flatMap((one) => one.points);
     const [logx, logy] = this.scales(every, axis.numeric);
-    const finite = (p) => Number.isFinite(p.median) && (!logy || p.median > 0) && (!logx || p.x > 0);
-    const drawn = every.filter(finite);
+    const possible = (p) => Number.isFinite(p.median) && (!logy || p.median > 0) && p.x !== Infinity && (!logx || p.x > 0);
+    const drawn = every.filter(possible);
     reading.describe(this, series, every.length - drawn.length);
     reading.table(axis.label, series);
     this.stops = axis.numeric ? d3.sort(new Set(every.map((p) => p.x))) : [];
@@ -224,7 +231,9 @@ const explorer = {
       ...{ width: Math.max(280, this.width), x: axis.label, logx, logy, at, order: axis.labels },
       label: capital(measure) + (unit ? ` (${unit})` : ""),
     };
-    const chart = axis.numeric ? drawing.curves(drawn, look) : drawing.dots(drawn, look);
+    const gaps = every.filter((p) => !possible(p) && (logx ? p.x > 0 : true) && p.x !== Infinity);
+    const whole = d3.sort([...drawn, ...gaps.map((p) => ({ ...p, median: NaN }))], (p) => p.x);
+    const chart = axis.numeric ? drawing.curves(whole, look) : drawing.dots(drawn, look);
     chart.setAttribute("aria-hidden", "true"); // its frame is the image, the table its text
     $("#chart").replaceChildren(chart);
     if (byHand) this.write();
@@ -232,6 +241,7 @@ const explorer = {
 
   /** Whether the axes are logarithmic: as chosen, or as the values suggest. */
   scales(points, numeric) {
+    const counted = this.ACROSS.includes(this.fields.x.value) && points.some((p) => p.x === 0);
     const spread = (values) => {
       const finite = values.filter(Number.isFinite);
       return finite.length && d3.min(finite) > 0 ? d3.max(finite) / d3.min(finite) : 0;
@@ -239,7 +249,7 @@ const explorer = {
     const x = numeric ? points.map((p) => p.x) : [];
     const y = points.map((p) => p.median);
     const possible = { logx: x.some((v) => v > 0), logy: y.some((v) => v > 0) };
-    const usual = { logx: spread(x) > 300, logy: this.variable.log || spread(y) > 300 };
+    const usual = { logx: !counted && spread(x.filter((v) => v !== 0)) > 300, logy: this.variable.log || (!this.variable.unit && spread(y) > 300) };
     return ["logx", "logy"].map((name) => {
       const box = this.fields[name];
       box.disabled = !possible[name];

@@ -31,6 +31,8 @@ UNITS = (
     "start",
 )
 """Axes whose places are drawn anew, where they are numbered or have no coordinate."""
+ANGLES = ("angle", "rescaling_angle")
+"""Metrics stored in radians everywhere, whether or not an experiment says so again."""
 NAMELESS = 300
 """Places of an axis without coordinate beyond which nobody could pick one."""
 PARTS = 500
@@ -114,7 +116,8 @@ def _variable(dataset: xr.Dataset, name: str) -> dict[str, Any] | None:
     banded = "limit" in array.dims
     array = array.transpose(*units, *["limit"] * banded, *axes)
     values = array.values.astype(np.float64)
-    if array.attrs.get("units") == "radian":
+    radian = array.attrs.get("units") == "radian" or name.removesuffix("_by_leaf") in ANGLES
+    if radian:
         values = np.degrees(values)
     n = int(np.prod([array.sizes[unit] for unit in units]))
     if units and not banded:
@@ -134,7 +137,7 @@ def _variable(dataset: xr.Dataset, name: str) -> dict[str, Any] | None:
     return {
         "name": name,
         "label": readable(array.attrs.get("long_name") or name),
-        "unit": "degrees" if array.attrs.get("units") == "radian" else "",
+        "unit": "degrees" if radian else "",
         "log": bool(int(array.attrs.get("log", 0))),
         "axes": axes,
         "units": " by ".join(f"{array.sizes[u]} {u.replace('_', ' ')}s" for u in units),
@@ -149,7 +152,7 @@ def _drawn_anew(dataset: xr.Dataset, axis: str) -> bool:
 
 def _axis(dataset: xr.Dataset, name: str) -> dict[str, Any]:
     """An axis with its places: numbers, or strings with labels and colours."""
-    label = name.replace("_", " ")
+    label = {"evaluation": "updates"}.get(name, name.replace("_", " "))
     if name not in dataset.coords:
         places = np.arange(dataset.sizes[name])
         return {"label": label, "numeric": True, "values": plain(places)}

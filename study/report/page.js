@@ -25,6 +25,11 @@ function short(value) {
   return String(text.includes("e") ? text.replace(/\.?0*e\+?/, "e") : Number(text)).replace("-", "−");
 }
 
+/** A stored number: infinity is a word, an undefined value null. */
+function number(value) {
+  return value === "inf" ? Infinity : value === "-inf" ? -Infinity : (value ?? NaN);
+}
+
 /** For the beginning of a line. */
 function capital(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);

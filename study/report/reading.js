@@ -13,7 +13,7 @@ const reading = {
     const notes = [];
     if (units) notes.push(`Medians of ${units}${low ? " with 95 % bootstrap intervals" : ""}.`);
     else if (low) notes.push("Medians with the intervals that the experiment stored.");
-    if (lost) notes.push(`${lost} values are not drawn: infinite, or not positive on a logarithmic axis; the table has them.`);
+    if (lost) notes.push(`Not drawn: ${lost} values, infinite or not positive on a logarithmic axis; the table has them.`);
     if (!series.length) notes.push("No line is chosen.");
     $("#chart-note").textContent = notes.join(" ");
   },
