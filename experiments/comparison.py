@@ -352,7 +352,8 @@ def sensitivity(results: Results, problem: Problem) -> dict[str, np.ndarray]:
     found = np.where(lacking, np.nan, medians)
     plain = trials(results, problem)
     names = map(str, records.optimizer.values)
-    return {n: row / plain[n].min() for n, row in zip(names, found, strict=True)}
+    with np.errstate(divide="ignore", invalid="ignore"):  # a loss of 0 over one of 0
+        return {n: row / plain[n].min() for n, row in zip(names, found, strict=True)}
 
 
 def pairs(results: Results, problem: Problem) -> dict[tuple[str, str], tuple[float, float]]:

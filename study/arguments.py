@@ -37,9 +37,10 @@ class Options:
     preset: Preset = "default"
     """smoke: seconds. default: minutes on two cores. paper: for an accelerator."""
     draw: bool = False
-    """Only draw, from stored records: PNG, and PDF with --pdf."""
-    pdf: bool = False
-    """With --draw, also PDF; a run always writes both."""
+    """Only draw, from stored records."""
+    format: str | None = None
+    """Of figures, such as pdf,svg,png; tex is the summary as a LaTeX table (default: png,
+    after a run png,pdf)."""
     results: Path | None = None
     """Folder of the records (default: results/runs/NAME/DIGEST)."""
     fresh: bool = False

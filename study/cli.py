@@ -10,9 +10,7 @@ Arguments are read before jax is imported.
 
 from __future__ import annotations
 
-import csv
 import importlib
-import io
 import json
 import shutil
 import sys
@@ -21,7 +19,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from study import arguments, claims, hosts, reporting, results, runner, spec, terminal
+from study import (
+    arguments,
+    claims,
+    hosts,
+    reporting,
+    results,
+    runner,
+    spec,
+    tables,
+    terminal,
+)
 from study.arguments import Options
 from study.errors import UserError
 from study.experiment import CellName, Comparison
@@ -29,6 +37,8 @@ from study.hosts import Host
 
 ROOT = Path("results")
 CLAIMS, SUMMARY = "claims.json", "summary.csv"
+TEX = "tex"
+KINDS = ("png", "pdf", "svg", TEX)
 
 
 def main(module: str, argv: list[str] | None = None) -> None:
@@ -77,11 +87,11 @@ def execute(
     """
     begun = time.perf_counter()
     name = module.__name__.rpartition(".")[2]
+    chosen = kinds(options.format or ("png" if options.draw else "png,pdf"))
     if options.draw:
-        folder, experiment = _stored(module, name, options, experiment, named)
+        folder, experiment = stored(module, name, options, experiment, named)
         verdicts = json.loads((folder / CLAIMS).read_text())
-        kinds = ("png", "pdf") if options.pdf else ("png",)
-        written = _draw(module, results_of(module, experiment, folder), kinds)
+        written = draw(module, results_of(module, experiment, folder), chosen)
     else:
         folder = options.results or run_folder(name, experiment)
         manifest = _run(module, name, folder, options, experiment)
@@ -91,8 +101,8 @@ def execute(
         verdicts = claims.as_json(claims.judge(module.PREDICTIONS, found))
         results.write(folder / CLAIMS, json.dumps(verdicts, indent=1).encode())
         tabulate = getattr(module, "tabulate", reporting.summary)
-        results.write(folder / SUMMARY, _table(tabulate(found, manifest)))
-        written = [folder / CLAIMS, folder / SUMMARY, *_draw(module, found, ("png", "pdf"))]
+        results.write(folder / SUMMARY, tables.to_csv(tabulate(found, manifest)))
+        written = [folder / CLAIMS, folder / SUMMARY, *draw(module, found, chosen)]
         if options.publish:
             written += _publish(module, ROOT / name, found)
     terminal.close(verdicts, written, time.perf_counter() - begun)
@@ -179,7 +189,7 @@ def _meet(
     return host
 
 
-def _stored(
+def stored(
     module: ModuleType,
     name: str,
     options: Options,
@@ -205,13 +215,36 @@ def _stored(
     raise UserError(f"no records in {where}; run without --draw first")
 
 
-def _draw(
-    module: ModuleType, found: reporting.Results, kinds: tuple[str, ...]
+def kinds(text: str) -> tuple[str, ...]:
+    """What to write, from `pdf,svg,png`.
+
+    Raises:
+        UserError: one of them is unknown.
+    """
+    chosen = tuple(dict.fromkeys(text.replace(" ", "").split(",")))
+    for kind in chosen:
+        if kind not in KINDS:
+            raise UserError(f"--format {text!r}: {kind!r} is none of {', '.join(KINDS)}")
+    return chosen
+
+
+def draw(
+    module: ModuleType,
+    found: reporting.Results,
+    kinds: tuple[str, ...],
+    folder: Path | None = None,
 ) -> list[Path]:
-    """Writes the experiment's figures beside its records."""
+    """Writes the experiment's figures, and with `tex` its summary; the files.
+
+    Args:
+        module: of the experiment.
+        found: its records.
+        kinds: some of KINDS.
+        folder: for the files; None is beside the records.
+    """
     from study import figures
 
-    written = []
+    folder, written = folder or found.folder, []
     with figures.style():
         try:
             drawn = module.draw(found)
@@ -220,9 +253,15 @@ def _draw(
             raise UserError(f"{lacking}; the records are in {found.folder}") from None
         for name, figure in drawn.items():
             for kind in kinds:
-                path = found.folder / f"{name}.{kind}"
+                if kind == TEX:
+                    continue
+                path = folder / f"{name}.{kind}"
                 results.write(path, figures.write(figure, kind))
                 written.append(path)
+    if TEX in kinds:
+        path = folder / Path(SUMMARY).with_suffix(f".{TEX}")
+        results.write(path, tables.to_latex((found.folder / SUMMARY).read_bytes()))
+        written.append(path)
     return written
 
 
@@ -235,16 +274,3 @@ def _publish(module: ModuleType, target: Path, found: reporting.Results) -> list
     results.publish_manifest(found.folder, target)
     reporting.publish(target, found, module.KEPT)
     return [target / name for name in (*names, results.MANIFEST, results.PUBLISHED)]
-
-
-def _table(rows: Any) -> bytes:
-    rows = list(rows)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, restval="nan", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(
-            {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
-        )
-    return out.getvalue().encode()

@@ -254,7 +254,7 @@ def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
 
 
 def write(figure: Figure, kind: str) -> bytes:
-    """The figure as `png` or `pdf`, the same bytes for the same figure.
+    """The figure as `png`, `pdf` or `svg`, the same bytes for the same figure.
 
     A PNG has 96 colours and at most 1,250 pixels across, for git keeps every version.
     """
@@ -262,7 +262,8 @@ def write(figure: Figure, kind: str) -> bytes:
 
     out = io.BytesIO()
     if kind != "png":
-        figure.savefig(out, format=kind, metadata={"CreationDate": None})
+        dated = {"pdf": "CreationDate", "svg": "Date"}[kind]
+        figure.savefig(out, format=kind, metadata={dated: None})
         return out.getvalue()
     figure.savefig(out, format="png", dpi=min(130, 1250 / figure.get_figwidth()))
     small = io.BytesIO()

@@ -31,9 +31,10 @@ LAYERS = (
     ),
     ("results", "symmetry", "rescaling", "propagation", "tuning"),
     ("reporting", "shards", "runner", "claims"),
-    ("arguments", "terminal"),
+    ("arguments", "tables", "terminal"),
     ("cli",),
     ("listing",),
+    ("gallery",),
     ("findings",),
     ("report",),
 )
