@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import sys
@@ -40,6 +41,8 @@ class Options:
     """That a call should take, by the floor: it sets the steps, 10 to 300, in tens."""
     limit: float = 10.0
     """Numbers of runs of which 10 steps take longer, by the floor, are left out."""
+    track: bool = True
+    """Also `study.track` in a loop of one run."""
     platform: str | None = None
     """`cpu`, `gpu` or `tpu`; jax's choice if not given."""
     publish: bool = False
@@ -125,6 +128,20 @@ def of_problem(name: str, options: Options, floor: Any) -> list[Row]:
             timed = {PLAIN: ours(("loss",), steps, "sgd"), **alone(problem, "sgd", steps)}
             labels = (name, "SGD", runs, steps)
             rows += compare(timed, pairs, PLAIN, floor.rate, labels)
+    return rows
+
+
+def tracking(options: Options, floor: Any) -> list[Row]:
+    """A loop of one run whose rule is tracked, every 10 steps and at each, and not."""
+    from experiments.speed import loops
+
+    steps, rows = max(100, int(options.seconds * floor.rate) // 10 * 10), []
+    for kind, loop in (("scan", loops.scanned), (PYTHON, loops.python_loop)):
+        make = functools.partial(loop, loops.TRACKED, "adam", steps)
+        timed: dict[str, Timed] = {kind: make()}
+        timed |= {f"{kind}, tracked every {k}": make(every=k) for k in (10, 1)}
+        labels = ("Digits 256, batch 512", "Adam", 1, steps)
+        rows += compare(timed, options.pairs, kind, floor.rate, labels)
     return rows
 
 
@@ -223,6 +240,11 @@ def main() -> None:
             " programs kept on disk."
         )
         rows = of_problem(name, options, floor)
+        console.print(table(rows))
+        found["rows"] += [dataclasses.asdict(row) for row in rows]
+    if options.track:
+        rows = tracking(options, floors.floor(loops.TRACKED, 1))
+        console.print("\nIn a loop of your own: Digits 256, batch 512")
         console.print(table(rows))
         found["rows"] += [dataclasses.asdict(row) for row in rows]
     facts = {**devices.facts(), "cores": devices.cores(), **results.commit()}

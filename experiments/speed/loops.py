@@ -45,6 +45,9 @@ PROBLEMS: dict[str, Problem] = {
     "2c2d": Image2C2D(images="digits", batch_size=32),
     "transformer": Text(depth=2, width=64, context=64, batch_size=32),
 }
+TRACKED = Digits(width=256, batch_size=512)
+"""A step as long as those of a loop that somebody else would track."""
+
 RULES: dict[str, Optimizer] = {"adam": optimizers.Adam(), "sgd": optimizers.SGD()}
 """By the name that Optax's factory has."""
 
@@ -126,33 +129,70 @@ def bare(problem: Problem, rule: str, runs: int, steps: int) -> Timed:
     return run
 
 
-def python_loop(problem: Problem, rule: str, steps: int) -> Timed:
-    """One run: a Python loop around one jitted step of the study's own problem."""
+def python_loop(problem: Problem, rule: str, steps: int, every: int = 0) -> Timed:
+    """One run: a Python loop around one jitted step of the study's own problem.
+
+    With `every`, the rule is tracked: one line more.
+    """
+    import jax
+
+    step, begin = _own(problem, rule, every)
+    step = jax.jit(step)
+
+    def run() -> int:
+        keys = jax.random.split(jax.random.key(0), steps)
+        carry = begin(keys[0])
+        for key in keys:
+            carry = step(carry, key)
+        jax.block_until_ready(carry)
+        return steps
+
+    return run
+
+
+def scanned(problem: Problem, rule: str, steps: int, every: int = 0) -> Timed:
+    """The same run as one scan."""
+    import jax
+
+    step, begin = _own(problem, rule, every)
+    keys = jax.random.split(jax.random.key(0), steps)
+    whole = jax.jit(
+        lambda carry: jax.lax.scan(lambda c, key: (step(c, key), None), carry, keys)[0]
+    )
+
+    def run() -> int:
+        jax.block_until_ready(whole(begin(keys[0])))
+        return steps
+
+    return run
+
+
+def _own(problem: Problem, rule: str, every: int) -> tuple[Callable[..., Any], Any]:
+    """(params, state), key -> (params, state), as anyone writes it, and its start."""
     import jax
     import jax.numpy as jnp
     import optax
 
+    from study import track
+
     made = getattr(optax, rule)(RATE)
+    if every:
+        made = track.track(made, every=every)
     data = jax.tree.map(jnp.asarray, problem.data())
 
-    @jax.jit
-    def step(params, state, key):
+    def step(carry: Any, key: Any) -> Any:
+        params, state = carry
         grad = jax.grad(problem.loss)(params, problem.sample(data, key))
-        update, state = made.update(grad, state)
+        update, state = made.update(grad, state, params)
         return optax.apply_updates(params, update), state
 
-    begin = jax.jit(problem.init)
+    init = jax.jit(problem.init)
 
-    def run() -> int:
-        keys = jax.random.split(jax.random.key(0), steps)
-        params = begin(keys[0])
-        state = made.init(params)
-        for key in keys:
-            params, state = step(params, state, key)
-        jax.block_until_ready(params)
-        return steps
+    def begin(key: Any) -> Any:
+        params = init(key)
+        return params, made.init(params)
 
-    return run
+    return step, begin
 
 
 def torch_loop(problem: Problem, rule: str, steps: int) -> Timed | None:
