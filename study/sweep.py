@@ -237,7 +237,8 @@ def _join(parts: list[Parts]) -> Parts:
     joined: Parts = {}
     for kind in ("records", "evaluations"):
         have = [part[kind] for part in parts if part[kind]]
+        names = have[-1] if have else ()  # some problems have no evaluations
         joined[kind] = {
-            name: np.concatenate([part[name] for part in have], axis=1) for name in have[-1]
+            name: np.concatenate([part[name] for part in have], axis=1) for name in names
         }
     return joined
