@@ -14,7 +14,13 @@ Registered = TypeVar("Registered")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'Adam'?`, or the names there are when none is near."""
+    """What to add to a complaint of an unknown name.
+
+    >>> did_you_mean("Adma", ["SGD", "Adam"])
+    "; did you mean 'Adam'?"
+    >>> did_you_mean("x", ["SGD", "Adam"])
+    '; known: SGD, Adam'
+    """
     known = list(known)
     lowered = {other.lower(): other for other in known}
     near = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)

@@ -92,7 +92,14 @@ def metric(**shown: Any) -> Callable[[Compute], Metric]:
 
 @functools.partial(jax.jit, static_argnums=0, inline=True)  # traced once
 def measure(names: tuple[str, ...], step: Step) -> dict[str, Array]:
-    """Records of one step: [] or [axis] by name, [leaf] or [leaf, axis] by leaf."""
+    """Records of one step: [] or [axis] by name, [leaf] or [leaf, axis] by leaf.
+
+    >>> u, g = {"w": jnp.array([-1.0, -1.0])}, {"w": jnp.array([3.0, 4.0])}
+    >>> step = Step(u, g, u, u, u, jnp.array(0.5), 0.1)
+    >>> {k: round(float(v), 2) for k, v in measure(("norm_ratio", "loss"), step).items()
+    ...  if not k.endswith("_by_leaf")}
+    {'loss': 0.5, 'norm_ratio': 2.83}
+    """
     vectors = ("params", "grad", "unscaled", "update", "decay")
     step = step._replace(**{v: trees.Vector(getattr(step, v)) for v in vectors})
     records = {}

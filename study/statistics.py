@@ -49,6 +49,10 @@ def select(objective: np.ndarray) -> Selection:
 
     Args:
         objective: [learning_rate, seed], smaller is better; non-finite is the worst.
+
+    >>> found = select(np.array([[3.0, 2.0], [1.0, 1.2], [np.inf, 0.1]]))
+    >>> found.place, found.at_edge
+    (1, False)
     """
     medians = np.median(worst(objective), axis=1)
     place = int(np.argmin(medians))
@@ -69,6 +73,9 @@ def bootstrap(values: np.ndarray, seed: int = 0) -> Estimate:
     Args:
         values: [unit]; a NaN makes the estimate NaN, for nothing is dropped.
         seed: of the resampling.
+
+    >>> bootstrap(np.array([1.0, 2.0, 4.0]))
+    Estimate(value=2.0, low=1.0, high=4.0, n=3)
     """
     values = np.asarray(values, np.float64).ravel()
     if values.size == 0 or np.isnan(values).any():

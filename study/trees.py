@@ -137,7 +137,11 @@ def norm(tree: Tree, by_leaf: bool = False) -> Array:
 
 
 def cosine(a: Tree, b: Tree, by_leaf: bool = False, *, opposite: bool = False) -> Array:
-    """<a, b> / (|a| |b|), or with -b, in [-1, 1]; NaN if either is zero."""
+    """<a, b> / (|a| |b|), or with -b, in [-1, 1]; NaN if either is zero.
+
+    >>> round(float(cosine(jnp.array([10.0, 20, 40]), jnp.array([1.0, 2, 100]))), 5)
+    0.88356
+    """
     chord = _chord(a, b, by_leaf, -1 if opposite else 1)
     return 1 - jnp.minimum(chord, 4) / 2
 
@@ -149,6 +153,11 @@ def angle(a: Tree, b: Tree, by_leaf: bool = False, *, opposite: bool = False) ->
     cosine is wrong below about 1e-3 (Kahan 2006, "How futile are mindless assessments of
     roundoff in floating-point computation?", section 12). |x + y|^2 is taken as
     4 - |x - y|^2, which costs accuracy (1e-3) only within 1e-3 of pi.
+
+    >>> vectors = {"a": jnp.array([3.0]), "b": jnp.array([0.0])}
+    >>> other = {"a": jnp.array([0.0]), "b": jnp.array([2.0])}
+    >>> round(float(jnp.degrees(angle(vectors, other))), 3)
+    90.0
     """
     chord = _chord(a, b, by_leaf, -1 if opposite else 1)
     return 2 * jnp.arctan2(jnp.sqrt(chord), jnp.sqrt(jnp.maximum(4 - chord, 0)))
