@@ -31,7 +31,7 @@ from study import (
     terminal,
 )
 from study.arguments import Options
-from study.errors import UserError
+from study.errors import CellsFailed, UserError, interrupted
 from study.experiment import CellName, Comparison
 from study.hosts import Host
 
@@ -44,7 +44,8 @@ KINDS = ("png", "pdf", "svg", TEX)
 def main(module: str, argv: list[str] | None = None) -> None:
     """Runs the experiment `experiments.NAME` and exits.
 
-    Exit codes: 0 done, 2 the user's mistake (one line on stderr), 130 interrupted.
+    Exit codes: 0 done, 1 cells failed (their tracebacks on stderr), 2 the user's mistake
+    (one line on stderr), 130 interrupted.
     """
     try:
         options, experiment, named = arguments.parse(
@@ -57,21 +58,15 @@ def main(module: str, argv: list[str] | None = None) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         hosts.exit(2)
+    except CellsFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        hosts.exit(1)
     except BaseException as error:
-        if not _interrupted(error):
+        if not interrupted(error):
             hosts.give_up()
             raise
         print("interrupted; the same command continues", file=sys.stderr)
         hosts.exit(130)
-
-
-def _interrupted(error: BaseException | None) -> bool:
-    """Ctrl-C, also where a library has made another exception of it."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def execute(
@@ -156,14 +151,14 @@ def _run(
     if not options.one_of_several:
         devices.prepare(options.platform, options.memory)
         results.refuse_unwritable(folder)
-        results.write_manifest(folder, manifest)
+        _store(folder, manifest, options.fresh)
     if done := len(experiment.cells) - len(todo):
         print(f"continuing: {done} of {len(experiment.cells)} cells are in {folder}")
     try:
         with terminal.watch(experiment, todo, options.quiet) as watch:
             runner.run(folder, manifest, experiment, watch, run_cell, host)
     except BaseException as error:
-        if _interrupted(error):
+        if interrupted(error):
             done = len(manifest["cells"])
             print(f"\n{done} of {len(experiment.cells)} cells are in {folder}")
         raise
@@ -183,10 +178,18 @@ def _meet(
     results.refuse_unwritable(folder)
     devices.prepare(options.platform, options.memory)
     if host.process == 0:
-        results.write_manifest(folder, manifest)
+        _store(folder, manifest, options.fresh)
     files = [cell.file for cell in todo]
     hosts.agree(host, folder, str((manifest["spec"], files, runner.facts())))
     return host
+
+
+def _store(folder: Path, manifest: dict[str, Any], fresh: bool) -> None:
+    """The manifest as it is at the start: without what is to be run afresh."""
+    if fresh:
+        results.write_manifest(folder, manifest)
+    else:
+        results.update_manifest(folder, manifest)
 
 
 def stored(

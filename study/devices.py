@@ -135,6 +135,11 @@ def memory() -> int:
     return _whole_memory(devices) // 4
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """An allocation failed, on a device or on the host."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
 def _whole_memory(local: Sequence[Any]) -> int:
     sizes = [(d.memory_stats() or {}).get("bytes_limit") for d in local]
     if all(sizes):

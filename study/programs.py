@@ -166,11 +166,26 @@ def width(problem: Problem, optimizer: Optimizer, runs: int, recorded: int = 0) 
         limit = (memory - largest * work) // held
     chunks = math.ceil(runs / (max(1, limit) * count))
     each = math.ceil(math.ceil(runs / chunks) / count)
+    return _in_groups(each, largest) * count
+
+
+def halved(problem: Problem, optimizer: Optimizer, width: int) -> int:
+    """A layout of half the runs or somewhat more; 0 if a device has one run already."""
+    count = jax.local_device_count()
+    each = width // count
+    for fewer in range(math.ceil(each / 2), each):
+        if (found := _in_groups(fewer, _largest(problem, optimizer))) < each:
+            return found * count
+    return 0
+
+
+def _in_groups(each: int, largest: int | None) -> int:
+    """At least `each` runs of a device, that can be cut into full groups."""
     if largest and each > largest:
         half = math.ceil(largest / 2)
         while all(each % size for size in range(half, largest + 1)):
             each += 1
-    return each * count
+    return each
 
 
 def group(problem: Problem, optimizer: Optimizer, width: int) -> int:

@@ -9,6 +9,7 @@ a run is a program of its own, shared by all optimizers.
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from study.records import Chunk, Parts, Shards
 from study.types import Data, Params
 
 Progress = Callable[[float], None]
+log = logging.getLogger(__name__)
 
 
 class Cost(NamedTuple):
@@ -90,47 +92,78 @@ def run_shards(
         optimizer: as for `run_cell`.
         progress: as for `run_cell`, of this process's part.
         kept: where the records of each chunk go as soon as it is finished.
+
+    Raises:
+        MemoryError or jax.errors.JaxRuntimeError: there is no memory even with one run a
+            device at once; as long as there are more, they are halved.
     """
     begun = time.perf_counter()
     for name in experiment.metrics:
         metrics.METRICS[name]  # an unknown metric is refused before anything runs
     with devices.precision(problem.dtype):
-        begin = starts(problem, tuple(experiment.seed_numbers))
         first, last = kept.part(experiment.runs)
         recorded = programs.record_bytes(problem, experiment)
-        shape = Shape(
-            tuple(experiment.metrics),
-            experiment.record_every,
-            tuple(np.diff(experiment.evaluated_steps).tolist()),
-            experiment.schedule,
-            len(experiment.seed_numbers),
-            programs.width(problem, optimizer, max(1, last - first), recorded),
-        )
-        rule = _rule(experiment, optimizer)
-        made = programs.compiled.cache_info().misses
-        ready = programs.compiled(problem, rule, shape)
-        new = programs.compiled.cache_info().misses - made
+        width = programs.width(problem, optimizer, max(1, last - first), recorded)
+        compiling = 0.0
+        while width:
+            try:
+                compiling += _run_width(
+                    experiment, problem, optimizer, progress, kept, width
+                )
+                break
+            except (MemoryError, jax.errors.JaxRuntimeError) as error:
+                fewer = programs.halved(problem, optimizer, width)
+                if not (fewer and devices.is_out_of_memory(error)):
+                    raise
+                log.warning(
+                    "%s, %s: out of memory with %d runs at once, again with %d",
+                    *(problem, optimizer, width, fewer),
+                )
+            width = fewer  # after `except`, which lets go of the failed run's arrays
         one, _ = programs.start_shapes(problem)
         state_bytes = programs.state_bytes(problem, optimizer)
-        together = programs.group(problem, optimizer, shape.width)
-        chunks = kept.chunks(experiment.runs, shape.width, together)
-        for i, chunk in enumerate(chunks):
-            done = lambda share, i=i: progress((i + share) / len(chunks))  # noqa: E731
-            if chunk in kept:
-                done(1.0)
-                continue
-            saved = kept.checkpoints(chunk)
-            parts = _run(experiment, problem, ready, shape, begin, chunk, saved, done)
-            runs = range(chunk.first, chunk.last)
-            kept[chunk] = records.label(
-                experiment, problem, optimizer, runs, parts, trees.names(one)
-            )
-    compiling = ready.seconds * new
+        together = programs.group(problem, optimizer, width)
     spent = time.perf_counter() - begun - compiling
     return Cost(
-        *(compiling, spent, experiment.runs, shape.width),
+        *(compiling, spent, experiment.runs, width),
         *(sum(trees.sizes(one)), state_bytes, together),
     )
+
+
+def _run_width(
+    experiment: Experiment,
+    problem: Problem,
+    optimizer: Optimizer,
+    progress: Progress,
+    kept: Shards,
+    width: int,
+) -> float:
+    """Runs what is missing with so many runs at once; the seconds of compiling."""
+    shape = Shape(
+        tuple(experiment.metrics),
+        experiment.record_every,
+        tuple(np.diff(experiment.evaluated_steps).tolist()),
+        experiment.schedule,
+        len(experiment.seed_numbers),
+        width,
+    )
+    begin = starts(problem, tuple(experiment.seed_numbers))
+    made = programs.compiled.cache_info().misses
+    ready = programs.compiled(problem, _rule(experiment, optimizer), shape)
+    new = programs.compiled.cache_info().misses - made
+    leaves = trees.names(programs.start_shapes(problem)[0])
+    together = programs.group(problem, optimizer, width)
+    chunks = kept.chunks(experiment.runs, width, together)
+    for i, chunk in enumerate(chunks):
+        done = lambda share, i=i: progress((i + share) / len(chunks))  # noqa: E731
+        if chunk in kept:
+            done(1.0)
+            continue
+        saved = kept.checkpoints(chunk)
+        parts = _run(experiment, problem, ready, shape, begin, chunk, saved, done)
+        runs = range(chunk.first, chunk.last)
+        kept[chunk] = records.label(experiment, problem, optimizer, runs, parts, leaves)
+    return ready.seconds * new
 
 
 def finish(

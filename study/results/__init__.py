@@ -6,8 +6,8 @@ place, and its SHA-256 stands in the manifest: a file is whole or it is not ther
 published folder holds one thinned `records.nc` in place of `records/`.
 """
 
-from study.results import provenance
-from study.results.cells import finished, prepare, write_cell
+from study.results import locks, provenance
+from study.results.cells import finished, prepare, set_aside, write_cell
 from study.results.files import refuse_unwritable, write
 from study.results.manifest import (
     MANIFEST,
@@ -18,6 +18,7 @@ from study.results.manifest import (
     publish_manifest,
     read_manifest,
     spec_differences,
+    update_manifest,
     write_manifest,
 )
 from study.results.netcdf import to_bytes
@@ -33,14 +34,17 @@ __all__ = [
     "environment_name",
     "finished",
     "load",
+    "locks",
     "prepare",
     "provenance",
     "publish_manifest",
     "read_manifest",
     "refuse_unwritable",
+    "set_aside",
     "spec_differences",
     "stack_problems",
     "to_bytes",
+    "update_manifest",
     "write",
     "write_cell",
     "write_manifest",

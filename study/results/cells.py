@@ -20,7 +20,7 @@ from study.results.manifest import (
     environment_name,
     read_manifest,
     spec_differences,
-    write_manifest,
+    update_manifest,
 )
 
 if TYPE_CHECKING:
@@ -55,17 +55,35 @@ def prepare(folder: Path, name: str, experiment: Comparison, preset: str) -> dic
 
 
 def finished(folder: Path, manifest: dict[str, Any], cell: CellName) -> bool:
-    """The cell's records are there, whole.
+    """The cell's records are there, whole."""
+    return cell.file in manifest["cells"] and problem_of(folder, manifest, cell.file) == ""
 
-    Raises:
-        UserError: they are there and damaged.
+
+def set_aside(folder: Path, manifest: dict[str, Any], cell: CellName) -> Path | None:
+    """Moves a cell's file that is not what the manifest says to `*.damaged`.
+
+    So nothing is lost when the cell runs again, not even what somebody put there.
     """
-    if cell.file not in manifest["cells"]:
-        return False
-    if not (folder / RECORDS / cell.file).exists():
-        return False
-    read_cell(folder, manifest, cell.file)
-    return True
+    path = folder / RECORDS / cell.file
+    if cell.file not in manifest["cells"] or not path.exists():
+        return None
+    if not problem_of(folder, manifest, cell.file):
+        return None
+    aside, count = path.with_name(f"{path.name}.damaged"), 1
+    while aside.exists():
+        count += 1
+        aside = path.with_name(f"{path.name}.damaged-{count}")
+    path.rename(aside)
+    return aside
+
+
+def problem_of(folder: Path, manifest: dict[str, Any], file: str) -> str:
+    """What is wrong with a listed cell's file, as a line; nothing if it is whole."""
+    try:
+        read_cell(folder, manifest, file)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def write_cell(
@@ -92,7 +110,7 @@ def write_cell(
         **cost._asdict(),
         "environment": name,
     }
-    write_manifest(folder, manifest)
+    update_manifest(folder, manifest, cell.file)
 
 
 def read_cell(folder: Path, manifest: dict[str, Any], file: str) -> xr.Dataset:
@@ -102,7 +120,7 @@ def read_cell(folder: Path, manifest: dict[str, Any], file: str) -> xr.Dataset:
         UserError: they are missing, or not what the manifest says was written.
     """
     path = folder / RECORDS / file
-    remedy = "; delete it and run again, the other cells stay"
+    remedy = "; run again without --draw, the other cells stay"
     try:
         content = path.read_bytes()
     except OSError:

@@ -37,6 +37,8 @@ def load(
         stacked = netcdf.decode((folder / PUBLISHED).read_bytes(), folder / PUBLISHED)
         return stacked if problem is None else _pick(stacked, problem)
     by_problem: dict[str, list[xr.Dataset]] = {}
+    if not all("problem" in cell for cell in manifest["cells"].values()):
+        raise UserError(f"{folder} was published, and its {PUBLISHED} is missing")
     for file, cell in manifest["cells"].items():
         if problem not in (None, cell["problem"]):
             continue
