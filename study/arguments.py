@@ -63,6 +63,8 @@ class Options:
     """With --coordinator: the number of this one, from 0."""
     wait: float = 60.0
     """Seconds for all processes to come, and of silence until one is taken for gone."""
+    cluster: str | None = None
+    """Hand the cells to Ray: local, auto or its address; needs the extra `cluster`."""
     data: Path | None = None
     """Folder with data files; or a text file, which problems on text then read."""
     imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
@@ -85,7 +87,7 @@ def parse(module: ModuleType, argv: list[str]) -> tuple[Options, Comparison, boo
     early.add_argument("--import", dest="imports", nargs="*", default=[])
     first, _ = early.parse_known_args(argv)
     for name in first.imports:
-        _import(name)
+        load(name)
     if first.preset not in module.PRESETS:
         known = ", ".join(module.PRESETS)
         raise UserError(f"unknown preset {first.preset!r}; known: {known}")
@@ -212,7 +214,8 @@ def sections(module: ModuleType) -> dict[str, str]:
     return {title: re.sub(r"\s+", " ", text).strip() for title, text in found}
 
 
-def _import(name: str) -> None:
+def load(name: str) -> None:
+    """Imports a module of the user's, which may lie in the working directory."""
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does, for an installed package
     try:
         importlib.import_module(name)

@@ -10,6 +10,7 @@ Arguments are read before jax is imported.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import shutil
@@ -22,6 +23,7 @@ from typing import Any
 from study import (
     arguments,
     claims,
+    cluster,
     hosts,
     reporting,
     results,
@@ -29,6 +31,7 @@ from study import (
     spec,
     tables,
     terminal,
+    worker,
 )
 from study.arguments import Options
 from study.errors import CellsFailed, UserError, interrupted
@@ -156,7 +159,12 @@ def _run(
         print(f"continuing: {done} of {len(experiment.cells)} cells are in {folder}")
     try:
         with terminal.watch(experiment, todo, options.quiet) as watch:
-            runner.run(folder, manifest, experiment, watch, run_cell, host)
+            if options.cluster:
+                task = functools.partial(_task, module, options, experiment, folder)
+                at = options.cluster
+                cluster.run(at, folder, manifest, experiment, task, watch)
+            else:
+                runner.run(folder, manifest, experiment, watch, run_cell, host)
     except BaseException as error:
         if interrupted(error):
             done = len(manifest["cells"])
@@ -165,6 +173,29 @@ def _run(
     if options.one_of_several:
         hosts.leave()
     return own
+
+
+def _task(
+    module: ModuleType,
+    options: Options,
+    experiment: Comparison,
+    folder: Path,
+    cell: CellName,
+) -> worker.Task:
+    """A cell as a worker of a cluster is told of it."""
+    place = options.data
+    if place is not None and place.is_file():
+        place = place.parent
+    return worker.Task(
+        module.__name__,
+        options.imports,
+        options.preset,
+        spec.encode(experiment),
+        cell.file,
+        str(folder.absolute()),
+        str(place.absolute()) if place else None,
+        options.memory,
+    )
 
 
 def _meet(

@@ -32,6 +32,7 @@ LAYERS = (
     ("results", "symmetry", "rescaling", "propagation", "tuning"),
     ("reporting", "shards", "runner", "claims"),
     ("arguments", "tables", "terminal"),
+    ("worker", "cluster"),
     ("cli",),
     ("listing",),
     ("gallery",),
@@ -46,6 +47,7 @@ WITHIN = {
     ("records", "checkpoints"),
     ("runner", "reporting"),
     ("runner", "shards"),
+    ("cluster", "worker"),
     ("claims", "reporting"),
 }  # one layer, in this order
 FILES = sorted((ROOT / "study").rglob("*.py"))
