@@ -55,7 +55,8 @@ def main(module: str, argv: list[str] | None = None) -> None:
             importlib.import_module(module), sys.argv[1:] if argv is None else argv
         )
         hosts.check(options.coordinator, options.processes, options.process)
-        if options.one_of_several and argv is None and not hosts.supervised():
+        joined = options.one_of_several or options.cluster
+        if joined and argv is None and not hosts.supervised():
             sys.exit(hosts.supervise())
         execute(importlib.import_module(module), options, experiment, named)
     except UserError as error:
@@ -132,6 +133,8 @@ def _run(
             f"{name} does not cut its cells into runs for several processes; leave"
             " --distributed and --coordinator away"
         )
+    if options.cluster and options.one_of_several:
+        raise UserError("give --cluster, or --distributed or --coordinator, not both")
     for problem in experiment.problems:
         problem.require()
     manifest = results.prepare(folder, name, experiment, options.preset)

@@ -7,16 +7,17 @@ A cell that fails for a reason of its own is reported, and the others go on.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from study import results, runner, shards, worker
-from study.errors import UserError
+from study.errors import CellsFailed, UserError
 from study.experiment import CellName, Comparison
 
+log = logging.getLogger(__name__)
 RETRIES = 3
 POLL = 0.5
 """Seconds from one look at the workers to the next."""
@@ -33,7 +34,7 @@ def run(
     """Runs the missing cells on the cluster; each is stored as soon as it is finished.
 
     Args:
-        address: `local`, or what Ray takes: `auto`, HOST:PORT, `ray://HOST:PORT`.
+        address: `local`, or what Ray takes: `auto`, HOST:PORT of the head.
         folder: of the records, on this machine.
         manifest: from `results.prepare`.
         experiment: what to run.
@@ -42,24 +43,22 @@ def run(
             under way, together.
 
     Raises:
-        UserError: Ray is not there, was lost, or a cell failed, named with its traceback.
+        CellsFailed: at the end, if cells raised something of their own.
+        UserError: Ray is not there or was lost.
     """
     todo = runner.missing(folder, manifest, experiment)
     failed = []
     for done, (cell, found) in enumerate(_finished(address, todo, task, watch)):
         if isinstance(found, Exception):
-            print(f"{cell.problem}, {cell.optimizer} failed:\n{found}", file=sys.stderr)
-            failed.append(cell)
+            log.error("%s failed:\n%s", cell.file, found)
+            failed.append(cell.file)
             continue
+        results.set_aside(folder, manifest, cell)
         results.write_cell(folder, manifest, cell, *found)
         shards.Folder(folder, cell.file, "").remove()
         watch(cell, done, 1.0)
     if failed:
-        names = "; ".join(f"{cell.problem}, {cell.optimizer}" for cell in failed)
-        raise UserError(
-            f"{len(failed)} of {len(todo)} cells failed ({names}); the others are kept, the"
-            " same command runs these again"
-        )
+        raise CellsFailed(failed, folder)
 
 
 def _finished(

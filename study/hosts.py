@@ -5,8 +5,8 @@ Kubernetes or MPI, or given as `--coordinator HOST:PORT --processes N --process 
 that they exchange nothing but files, the shards in the folder of the run.
 
 jax ends a process whose peers are missing or gone by SIGABRT, from a thread of its own,
-which no Python code can catch. So the work is done in a child, and its parent says in one
-line what happened.
+which no Python code can catch; so does Ray where a cluster is gone. So the work is done in
+a child, and its parent says in one line what happened.
 """
 
 from __future__ import annotations
@@ -29,7 +29,12 @@ import numpy as np
 from study.errors import UserError
 
 CHILD = "STUDY_HOST_CHILD"  # set in the environment of the process that does the work
-LOST = "JAX distributed service detected fatal errors"
+LOST = {
+    "RegisterTask": "not all processes came in time (--wait)",
+    "JAX distributed service detected fatal errors": "another process of this run is gone",
+    "Failed to connect to GCS": "the Ray cluster is gone",
+}
+"""What the runtimes say in C++ when they end a process, and what that means."""
 FOREVER = 7 * 24 * 3600
 """Seconds that a process which is done waits for the others, all alive."""
 
@@ -192,7 +197,7 @@ def supervise() -> int:
     """Runs this very command in a child and passes on signals and complaints.
 
     Returns:
-        The exit code: the child's, or 1 if jax ended it because a peer was missing or gone.
+        The exit code: the child's, or 1 if its runtime ended it because others were gone.
     """
     child = subprocess.Popen(
         [sys.executable, *sys.orig_argv[1:]],
@@ -205,25 +210,18 @@ def supervise() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: child.send_signal(number))
     assert child.stderr is not None
-    lost = ""
+    lost = set()
     for line in child.stderr:
-        if LOST in line:
-            lost = line
+        lost |= {words for words in LOST if words in line}
         if not lost:
             print(line, end="", file=sys.stderr, flush=True)
-        elif "RegisterTask" in line:
-            lost = line
     code = child.wait()
     if not lost:
         return code if code >= 0 else 128 - code
-    what = (
-        "not all processes came in time (--wait)"
-        if "RegisterTask" in lost
-        else "another process of this run is gone"
-    )
+    what = next(meaning for words, meaning in LOST.items() if words in lost)
     print(
-        f"error: {what}; what is finished is kept, the same command in all processes"
-        " continues",
+        f"error: {what}; what is finished is kept, the same command (in all processes, if"
+        " several) continues",
         file=sys.stderr,
     )
     return 1

@@ -33,7 +33,10 @@ class Broken(Optimizer):
 
 
 def start(folder, *words):
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder.parent}"}
+    environment = os.environ | {
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{folder.parent}",
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+    }
     command = ["-m", "experiments.alignment", *GRID, "--results", str(folder), *words]
     return subprocess.Popen(
         [sys.executable, *command, "--cluster", "local"],
@@ -76,6 +79,9 @@ def records(folder):
     return {path.name: path.read_bytes() for path in (folder / "records").iterdir()}
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cluster") / "run"
@@ -94,7 +100,8 @@ def test_a_killed_workers_cell_runs_again_and_nothing_is_lost_or_doubled(
     os.kill(victim, signal.SIGKILL)
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
-    assert [line[:5] for line in out.splitlines()[:4]] == [f"[{i}/4]" for i in range(1, 5)]
+    shown = [line[:5] for line in out.splitlines() if "so far" in line]
+    assert shown == [f"[{i}/4]" for i in range(1, 5)]
     assert records(tmp_path / "run") == records(undisturbed)
     assert len(results.read_manifest(tmp_path / "run")["cells"]) == 4
     assert not list((tmp_path / "run").glob(".*"))
@@ -121,8 +128,8 @@ def test_a_cluster_that_is_gone_ends_in_one_line_and_the_next_run_goes_on(
     wait_for(process, "ray::run_cell")
     os.kill(wait_for(process, "gcs_server"), signal.SIGKILL)
     _, error = process.communicate(timeout=300)
-    assert process.returncode != 0
-    assert error.splitlines()[-1].startswith("error: ")
+    assert process.returncode == 1
+    assert error.splitlines()[-1].startswith("error: the Ray cluster is gone")
     again = start(tmp_path / "run")
     _, error = again.communicate(timeout=300)
     assert again.returncode == 0, error
