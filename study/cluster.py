@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from study import results, runner, shards, worker
+from study import results, runner, worker
 from study.errors import CellsFailed, UserError
 from study.experiment import CellName, Comparison
 
@@ -46,6 +46,8 @@ def run(
         CellsFailed: at the end, if cells raised something of their own.
         UserError: Ray is not there or was lost.
     """
+    from study import shards
+
     todo = runner.missing(folder, manifest, experiment)
     failed = []
     for done, (cell, found) in enumerate(_finished(address, todo, task, watch)):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import xarray as xr
 
-from study import arguments, data, results, runner, shards, spec
+from study import arguments, data, results, runner, spec
 
 
 class Task(NamedTuple):
@@ -60,7 +60,7 @@ def run_cell(task: Task, board: Any) -> tuple[xr.Dataset, Any, dict[str, Any]]:
         arguments.load(name)
     if task.place is not None:
         data.use(Path(task.place))
-    from study import compilation, devices, sweep
+    from study import compilation, devices, shards, sweep
 
     module = importlib.import_module(task.module)
     kind = type(module.PRESETS[task.preset])
