@@ -53,7 +53,7 @@ class Catalogue(Mapping[str, Entry], Generic[Entry]):
         self._entries[name] = entry
 
     def __getitem__(self, name: str) -> Entry:
-        if name in self._entries:
+        if isinstance(name, str) and name in self._entries:
             return self._entries[name]
         same = [known for known in self._entries if known.lower() == str(name).lower()]
         if len(same) == 1:
@@ -79,10 +79,12 @@ class Catalogue(Mapping[str, Entry], Generic[Entry]):
             text: class name, optionally with keyword arguments.
             construct: called with the class and the arguments.
         """
-        complaint = f"cannot read {self.kind} {text!r}; write Name or Name(field=value)"
+        complaint = (
+            f"cannot read {self.kind} {text[:60]!r}; write Name or Name(field=value)"
+        )
         try:
             node = ast.parse(text.strip(), mode="eval").body
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise UserError(complaint) from None
         if isinstance(node, ast.Name):
             return construct(self[node.id], {})
@@ -92,7 +94,7 @@ class Catalogue(Mapping[str, Entry], Generic[Entry]):
         for keyword in node.keywords:
             try:
                 arguments[keyword.arg] = ast.literal_eval(keyword.value)
-            except ValueError:
+            except (ValueError, TypeError, RecursionError, MemoryError):
                 raise UserError(complaint) from None
         if node.args or None in arguments:
             raise UserError(complaint)

@@ -8,6 +8,7 @@ default changes the digest. Nothing here imports jax.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -72,7 +73,8 @@ def check(value: Any, hint: Any, where: str) -> Any:
     elif origin is tuple and isinstance(value, tuple | list):
         return tuple(check(item, get_args(hint)[0], where) for item in value)
     elif hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        with contextlib.suppress(OverflowError):  # more digits than a float has
+            return float(value)
     elif isinstance(value, bool) and hint is not bool:
         pass  # True is no number here
     elif isinstance(hint, type) and isinstance(value, hint):

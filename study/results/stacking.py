@@ -10,7 +10,7 @@ import xarray as xr
 from study.errors import UserError
 from study.results import netcdf
 from study.results.cells import read_cell
-from study.results.manifest import PUBLISHED, read_manifest
+from study.results.manifest import PUBLISHED, RECORDS, read_manifest
 
 
 def load(
@@ -34,7 +34,7 @@ def load(
     folder = Path(path)
     manifest = read_manifest(folder)
     if (folder / PUBLISHED).exists():
-        stacked = netcdf.decode((folder / PUBLISHED).read_bytes(), folder / PUBLISHED)
+        stacked = _published(folder / PUBLISHED)
         return stacked if problem is None else _pick(stacked, problem)
     by_problem: dict[str, list[xr.Dataset]] = {}
     if not all("problem" in cell for cell in manifest["cells"].values()):
@@ -49,6 +49,8 @@ def load(
                 raise
             warnings.warn(str(error), stacklevel=2)
             continue
+        if not {"problem", "optimizer"} <= set(dataset.attrs):
+            raise UserError(f"{folder / RECORDS / file} names no problem or no optimizer")
         by_problem.setdefault(cell["problem"], []).append(dataset)
     if not by_problem:
         raise UserError(f"{folder} holds no records of {problem or 'any problem'}")
@@ -56,6 +58,16 @@ def load(
     if problem is not None:
         return stacked[problem]
     return stack_problems(stacked)
+
+
+def _published(path: Path) -> xr.Dataset:
+    try:
+        stacked = netcdf.decode(path.read_bytes(), path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    if "problem" not in stacked.coords:
+        raise UserError(f"{path} is no published record: it names no problem")
+    return stacked
 
 
 def stack_problems(datasets: dict[str, xr.Dataset]) -> xr.Dataset:
