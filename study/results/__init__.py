@@ -24,6 +24,7 @@ from study.results.manifest import (
 from study.results.netcdf import to_bytes
 from study.results.provenance import commit
 from study.results.stacking import load, stack_problems
+from study.results.verify import verify
 
 __all__ = [
     "MANIFEST",
@@ -45,6 +46,7 @@ __all__ = [
     "stack_problems",
     "to_bytes",
     "update_manifest",
+    "verify",
     "write",
     "write_cell",
     "write_manifest",
