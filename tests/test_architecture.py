@@ -32,7 +32,7 @@ LAYERS = (
     ("results", "symmetry", "rescaling", "propagation", "tuning"),
     ("reporting", "shards", "runner", "claims"),
     ("arguments", "tables", "terminal"),
-    ("worker", "cluster"),
+    ("worker", "cluster", "faults"),
     ("cli",),
     ("listing",),
     ("gallery",),
