@@ -13,6 +13,7 @@ import datetime
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,13 +98,13 @@ def bench(trials: int, names: tuple[str, ...] = ()) -> Iterator[Row]:
             lost = wrong = 0
             count, seen = trials if often else 1, ""
             for trial in range(count):
-                folder = Path(place) / f"{len(name)}-{trial}"
+                folder = Path(place) / f"{name.replace(' ', '-')}-{trial}"
                 seen = strike(folder, chance) or seen
                 sweep(folder)
                 found = records(folder)
                 lost += len(whole.keys() - found.keys())
                 wrong += sum(found[k] != whole[k] for k in found.keys() & whole.keys())
-                subprocess.run(["rm", "-r", str(folder)], check=True)
+                shutil.rmtree(folder)
             yield Row(name, count, lost, wrong, seen)
 
 
@@ -133,11 +134,18 @@ def _struck(folder: Path, chance: random.Random, kind: signal.Signals) -> str:
     process = _start(folder)
     assert process.stdout is not None
     process.stdout.readline()
-    time.sleep(chance.uniform(0, 3))
+    stored = chance.randrange(len(SWEEP.cells))  # so that it strikes early and late
+    while process.poll() is None and _stored(folder) < stored:
+        time.sleep(0.01)
+    time.sleep(chance.uniform(0, 1))
     process.send_signal(kind)
     _, told = process.communicate()
-    done = len(records(folder)) if folder.exists() else 0
-    return (told.strip().splitlines() or [f"nothing; {done} cells were stored"])[-1]
+    seen = (told.strip().splitlines() or ["nothing"])[-1]
+    return f"{seen}; {_stored(folder)} of {len(SWEEP.cells)} cells were stored"
+
+
+def _stored(folder: Path) -> int:
+    return len(list((folder / "records").glob("*.nc")))
 
 
 @fault("SIGKILL at a random moment", often=True)
@@ -219,7 +227,7 @@ fault("record file cut short", often=True)(_spoiled(_truncate))
 fault("a bit of a record file flipped", often=True)(_spoiled(_flip))
 
 
-@fault("manifest cut short", often=True)
+@fault("manifest cut short; the folder moved away", often=True)
 def _manifest(folder: Path, chance: random.Random) -> str:
     sweep(folder)
     _truncate(folder / results.MANIFEST, chance)
