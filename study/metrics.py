@@ -62,6 +62,7 @@ class Metric:
         by_leaf: also computed for each leaf.
         axis: name of the dimension of a metric that is no scalar.
         unscaled: reads the unscaled update, so that its shadow must be run.
+        costly: as long as several steps; `train.segment` measures it only once.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Metric:
     by_leaf: bool = True
     axis: str | None = None
     unscaled: bool = False
+    costly: bool = False
 
 
 METRICS: Catalogue[Metric] = Catalogue("metric")
@@ -226,16 +228,17 @@ def anisotropy(step: Step, by_leaf: bool) -> Array:
     return trees.spread(step.update, step.unscaled, by_leaf)
 
 
-@metric(label="Effective learning rate", log=True, axis="quantile")
+@metric(label="Effective learning rate", log=True, axis="quantile", costly=True)
 def effective_rate(step: Step, by_leaf: bool) -> Array:
     """QUANTILES of u_i / -g_i over elements with g_i not 0; NaN if there are none."""
-    updates, grads = trees.flat(step.update), trees.flat(step.grad)
-    if not by_leaf:
-        updates, grads = [jnp.concatenate(updates)], [jnp.concatenate(grads)]
-    found = jnp.stack(
-        [_quantiles(-u / g, g != 0) for u, g in zip(updates, grads, strict=True)]
-    )
-    return found if by_leaf else found[0]
+    pairs = zip(trees.flat(step.update), trees.flat(step.grad), strict=True)
+    leaves = [_ascending(-u / g, g != 0) for u, g in pairs]
+    if by_leaf:
+        return jnp.stack([_quantiles(*leaf) for leaf in leaves])
+    ordered, counts, lost = zip(*leaves, strict=True)
+    # XLA sorts the leaves once for both, and what is sorted by leaf twice as fast.
+    whole = jnp.sort(jnp.concatenate(ordered))
+    return _quantiles(whole, sum(counts), jnp.any(jnp.stack(lost)))
 
 
 @metric(label="Elements of $u$", by_leaf=False, axis="element")
@@ -245,20 +248,29 @@ def update_elements(step: Step, by_leaf: bool) -> Array:
     return jnp.concatenate(trees.flat(step.update))
 
 
-def _quantiles(values: Array, valid: Array) -> Array:
-    """QUANTILES of the valid values, with linear interpolation; NaN if one is NaN."""
+def _ascending(values: Array, valid: Array) -> tuple[Array, Array, Array]:
+    """The valid values in ascending order, as integers; how many; whether one is NaN.
+
+    As integers, floats sort the same (negative ones once reversed), four times faster.
+    """
     whole = jnp.int64 if values.dtype == jnp.float64 else jnp.int32
-    top = jnp.iinfo(whole).max
     bits = jax.lax.bitcast_convert_type(values, whole)
-    # As integers, floats sort the same (negative ones once reversed), four times faster.
-    ordered = jnp.where(bits < 0, bits ^ top, bits)
-    ordered = jnp.sort(jnp.where(valid, ordered, top))
-    back = jnp.where(ordered < 0, ordered ^ top, ordered)
-    ascending = jax.lax.bitcast_convert_type(back, values.dtype)
-    last = jnp.sum(valid) - 1
-    places = jnp.asarray(QUANTILES, values.dtype) * last
+    ordered = jnp.sort(jnp.where(valid, _reversed(bits), jnp.iinfo(bits.dtype).max))
+    return ordered, jnp.sum(valid), jnp.any(jnp.isnan(values) & valid)
+
+
+def _quantiles(ordered: Array, count: Array, lost: Array) -> Array:
+    """QUANTILES of what `_ascending` gives, with linear interpolation; NaN if lost."""
+    dtype = jnp.float64 if ordered.dtype == jnp.int64 else jnp.float32
+    last = count - 1
+    places = jnp.asarray(QUANTILES, dtype) * last
     low = jnp.floor(places).astype(jnp.int32)
-    below, above = ascending[low], ascending[jnp.minimum(low + 1, last)]
+    around = jnp.stack([ordered[low], ordered[jnp.minimum(low + 1, last)]])
+    below, above = jax.lax.bitcast_convert_type(_reversed(around), dtype)
     between = jnp.where(below == above, below, below + (places - low) * (above - below))
-    undefined = (last < 0) | jnp.any(jnp.isnan(values) & valid)
-    return jnp.where(undefined, jnp.nan, between)
+    return jnp.where((last < 0) | lost, jnp.nan, between)
+
+
+def _reversed(bits: Array) -> Array:
+    """Negative floats' bits in the order of their values, and back."""
+    return jnp.where(bits < 0, bits ^ jnp.iinfo(bits.dtype).max, bits)
