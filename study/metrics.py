@@ -113,6 +113,13 @@ def measure(names: tuple[str, ...], step: Step) -> dict[str, Array]:
     return records
 
 
+def shapes(names: tuple[str, ...], params: Params) -> dict[str, Any]:
+    """Shapes and dtypes of what `measure` gives for such params."""
+    zero = jnp.zeros(())
+    step = Step(params, params, params, params, params, zero, zero)
+    return jax.eval_shape(functools.partial(measure, names), step)
+
+
 @metric(label="Training loss", log=True, by_leaf=False)
 def loss(step: Step, by_leaf: bool) -> Array:
     """Loss of this step's batch at theta."""
@@ -238,7 +245,7 @@ def effective_rate(step: Step, by_leaf: bool) -> Array:
     ordered, counts, lost = zip(*leaves, strict=True)
     # XLA sorts the leaves once for both, and what is sorted by leaf twice as fast.
     whole = jnp.sort(jnp.concatenate(ordered))
-    return _quantiles(whole, sum(counts), jnp.any(jnp.stack(lost)))
+    return _quantiles(whole, jnp.sum(jnp.stack(counts)), jnp.any(jnp.stack(lost)))
 
 
 @metric(label="Elements of $u$", by_leaf=False, axis="element")

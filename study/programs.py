@@ -235,10 +235,8 @@ def between(problem: Problem, part: str) -> int:
 @functools.lru_cache(maxsize=8)
 def record_bytes(problem: Problem, experiment: Experiment) -> int:
     """Of what one run has measured at its end; the evaluations are scalars, and few."""
-    params, rate = start_shapes(problem)[0], jnp.zeros((), problem.dtype)
-    like = metrics.Step(params, params, params, params, params, rate, rate)
-    measure = functools.partial(metrics.measure, experiment.metrics)
-    return len(experiment.recorded_steps) * _bytes(jax.eval_shape(measure, like))
+    found = metrics.shapes(experiment.metrics, start_shapes(problem)[0])
+    return len(experiment.recorded_steps) * _bytes(found)
 
 
 def state_bytes(problem: Problem, optimizer: Optimizer) -> int:

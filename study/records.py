@@ -1,7 +1,7 @@
 """Labelled records of consecutive runs, a shard, and the shards of a cell as one Dataset.
 
 Runs are one flat axis, rate-major. A shard holds what one chunk of them, or one process
-of several, has measured: [run, step, (leaf, quantile or element)].
+of several, has measured: [run, step or evaluation, (leaf, quantile or element)].
 """
 
 from __future__ import annotations
@@ -84,8 +84,12 @@ def label(
         entry = metrics.METRICS[name.removesuffix("_by_leaf")]
         by_leaf = ("leaf",) if name.endswith("_by_leaf") else ()
         axis = (entry.axis,) if entry.axis else ()
+        clock = "step"
+        if entry.costly:  # of the step after each evaluation; none follows the last
+            clock, end = "evaluation", np.full_like(array[:, :1], np.nan)
+            array = np.concatenate([array, end], axis=1)
         shown = {"long_name": entry.label, "units": entry.unit, "log": int(entry.log)}
-        variables[name] = (("run", "step", *by_leaf, *axis), array, shown)
+        variables[name] = (("run", clock, *by_leaf, *axis), array, shown)
     for name, array in parts["evaluations"].items():
         title = name.replace("_", " ").capitalize()
         shown = {"long_name": title, "units": "", "log": int("accuracy" not in name)}

@@ -235,27 +235,38 @@ def _run_chunk(
     saved: Checkpoints | None,
     progress: Progress,
 ) -> Parts:
-    """Records and evaluations of `width` runs, [run, step or evaluation, ...]."""
+    """Records and evaluations of `width` runs, [run, step or evaluation, ...].
+
+    A segment is under way while what the one before has measured comes to the host.
+    """
     evaluate = lambda state: programs.evaluate(data, programs.evaluated(state))  # noqa: E731
     found = saved.restore(state) if saved else None
     if found:
         done, state, parts = found
     else:
-        start = _host(evaluate(state), stacked=True)
-        done, parts = 0, {"records": {}, "evaluations": start}
+        done, parts = 0, _fetch({}, evaluate(state))
     pending: list[Parts] = []
+    ahead: Any = None
     for i in range(done, len(shape.segments)):
         first = np.int32(sum(shape.segments[:i]))
         run = programs.segments[shape.segments[i]]
         state, measured = run(data, rates, keys, state, first)
-        evaluated = _host(evaluate(state), stacked=True)
-        more = {"records": _host(measured), "evaluations": evaluated}
-        pending.append(more)
+        ahead, behind = (measured, evaluate(state)), ahead
+        if behind:
+            pending.append(_fetch(*behind))
+            progress(i / len(shape.segments))
         if saved and saved.due():
-            parts, pending = _join([parts, *pending]), []
+            parts, pending, ahead = _join([parts, *pending, _fetch(*ahead)]), [], None
             saved.save(i + 1, state, parts)
-        progress((i + 1) / len(shape.segments))
+    if ahead:
+        pending.append(_fetch(*ahead))
+    progress(1.0)
     return _join([parts, *pending])
+
+
+def _fetch(records: dict[str, Any], evaluations: dict[str, Any]) -> Parts:
+    """What was measured, in host memory."""
+    return {"records": _host(records), "evaluations": _host(evaluations, stacked=True)}
 
 
 def _host(tree: dict[str, Any], stacked: bool = False) -> dict[str, np.ndarray]:

@@ -18,7 +18,6 @@ with what comes before or after, a look at a value can change how its last bit i
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -225,8 +224,7 @@ def _unmeasured(names: tuple[str, ...], params: Params) -> tuple[Array, Any]:
     """
     if not jax.tree.leaves(params):
         return jnp.zeros([0]), params
-    step = Step(*[params] * 5, loss=jnp.asarray(jnp.nan), learning_rate=jnp.nan)
-    found = jax.eval_shape(functools.partial(metrics_.measure, names), step)
+    found = metrics_.shapes(names, params)
     shapes = {name: found[name].shape for name in sorted(found)}
     size = sum(map(math.prod, shapes.values()))
     paths = trees.names(params)

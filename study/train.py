@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from study import metrics, trees
-from study.metrics import Step
+from study.metrics import METRICS, Step
 from study.optimizers import Optimizer
 from study.problems import Problem
 from study.types import Array, Data, Key, Params, Scalar, Update
@@ -244,39 +244,41 @@ def segment(
     `rate_at(learning_rate, t)` is the learning rate of step t, from `Schedule.rates`.
 
     Returns:
-        The state after the last step, and records [ceil(steps / record_every), ...].
+        The state after the last step, and records [ceil(steps / record_every), ...];
+        of costly metrics [1, ...], of the 1st step.
     """
+    often = tuple(name for name in names if not METRICS[name].costly)
+    seldom = tuple(name for name in names if METRICS[name].costly)
 
     def advance(state: State, t: Array) -> tuple[State, Step]:
         rate = rate_at(learning_rate, t)
         return step(problem, optimizer, data, rate, data_key, state, t)
 
-    slot = functools.partial(_slot, advance, names)
+    def slot(length: int, carry: Any, start: Array) -> Any:
+        """`length` steps from `start`, the first of them measured."""
+        state, once = carry
+        state, measured = advance(state, start)
+        record = metrics.measure(often, measured)
+        if once:
+            costly = functools.partial(metrics.measure, seldom, measured)
+            once = jax.lax.cond(start == first, costly, lambda: once)
+        if length > 1:
+            rest = start + jnp.arange(1, length)
+            state, _ = jax.lax.scan(lambda s, t: (advance(s, t)[0], None), state, rest)
+        return (state, once), record
+
+    shapes = metrics.shapes(seldom, state.params)
+    begin = state, jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
     whole, rest = divmod(steps, record_every)
     starts = first + record_every * jnp.arange(whole)
-    state, records = jax.lax.scan(lambda s, t: slot(record_every, s, t), state, starts)
+    carry, records = jax.lax.scan(functools.partial(slot, record_every), begin, starts)
     if rest:
-        state, last = slot(rest, state, first + whole * record_every)
+        carry, last = slot(rest, carry, first + whole * record_every)
         records = jax.tree.map(
             lambda many, one: jnp.concatenate([many, one[None]]), records, last
         )
-    return state, records
-
-
-def _slot(
-    advance: Callable[[State, Array], tuple[State, Step]],
-    names: tuple[str, ...],
-    length: int,
-    state: State,
-    start: Array,
-) -> tuple[State, dict[str, Array]]:
-    """`length` steps from `start`, the first of them measured."""
-    state, measured = advance(state, start)
-    record = metrics.measure(names, measured)
-    if length > 1:
-        rest = start + jnp.arange(1, length)
-        state, _ = jax.lax.scan(lambda s, t: (advance(s, t)[0], None), state, rest)
-    return state, record
+    state, once = carry
+    return state, records | {name: one[None] for name, one in once.items()}
 
 
 def _shadow(optimizer: Optimizer) -> Optimizer | None:

@@ -18,7 +18,7 @@ GRID = Experiment(
     problem=SMALL_DIGITS,
     optimizers=(SGD(), Adam()),
     learning_rates=(0.01, 0.1),
-    metrics=("loss", "angle", "gradient_norm"),
+    metrics=("loss", "angle", "gradient_norm", "effective_rate"),
     steps=20,
     seeds=2,
     selection_seeds=1,
@@ -44,7 +44,7 @@ def test_a_cell_is_a_plain_python_loop(cells, optimizer):
     """An oracle of a dozen lines: one rate, one seed, a Python float, no scan, no vmap."""
     keys = train.keys(jnp.asarray(1, jnp.int32))
     params, arrays = SMALL_DIGITS.init(keys.init), SMALL_DIGITS.data()
-    rule, losses, norms = optimizer.build(0.1), [], []
+    rule, losses, norms, medians = optimizer.build(0.1), [], [], []
     state, gradient = rule.init(params), jax.jit(jax.value_and_grad(SMALL_DIGITS.loss))
     for t in range(GRID.steps):
         batch = SMALL_DIGITS.sample(arrays, jax.random.fold_in(keys.data, t))
@@ -53,11 +53,16 @@ def test_a_cell_is_a_plain_python_loop(cells, optimizer):
         norms.append(np.linalg.norm(vector(grad)))
         update, state = rule.update(grad, state, params)
         params = optax.apply_updates(params, update)
+        u, g = np.asarray(vector(update)), np.asarray(vector(grad))
+        medians.append(np.median(-u[g != 0] / g[g != 0]))
     cell = cells[optimizer].sel(learning_rate=0.1, seed=1)
     assert gap(cell.loss, losses) < 1e-5
     assert gap(cell.gradient_norm, norms) < 1e-5
     final = SMALL_DIGITS.evaluate(arrays, params)["test_loss"]
     assert gap(cell.test_loss[-1], final) < 1e-5
+    costly = cell.effective_rate.sel(quantile=0.5)  # of the step after an evaluation
+    assert gap(costly[:-1], [medians[t] for t in cell.evaluation.values[:-1]]) < 1e-4
+    assert np.isnan(costly[-1])
 
 
 @pytest.mark.parametrize("optimizer", GRID.optimizers, ids=str)
