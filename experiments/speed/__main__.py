@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 BARE, PLAIN = "bare loop", "no metrics"
 EVERY_10, EVERY_STEP = "metrics every 10 steps", "metrics every step"
-QUANTILES = "metrics and quantiles every 10 steps"
 PYTHON, TORCH = "Python loop", "PyTorch"
 LONG = 2.0  # seconds
 Labels = tuple[str, str, int, int]  # problem, rule, runs, steps
@@ -100,7 +99,7 @@ def of_problem(name: str, options: Options, floor: Any) -> list[Row]:
     from experiments.speed import loops
     from study.metrics import METRICS
 
-    every = tuple(n for n, m in METRICS.items() if m.axis is None)
+    every = tuple(n for n, m in METRICS.items() if m.axis != "element")
     problem, rows = loops.PROBLEMS[name], []
     for runs in options.runs:
         steps = int(options.seconds * floor.rate / runs) // 10 * 10
@@ -120,7 +119,6 @@ def of_problem(name: str, options: Options, floor: Any) -> list[Row]:
             EVERY_STEP: ours(every, 1),
         }
         if runs == 100:
-            timed[QUANTILES] = ours((*every, "effective_rate"), 10)
             timed |= alone(problem, "adam", min(steps, 300))
         labels = (name, "Adam", runs, steps)
         rows += compare(timed, pairs, BARE, floor.rate, labels)
