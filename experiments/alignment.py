@@ -270,6 +270,7 @@ def _draw_training(results: Results) -> Figure:
             panel.set(ylim=(-3, 93), yticks=range(0, 91, 15))
         row[2].set_yscale("log")
     figures.legend(figure, axes[0, 0])
+    figures.note(figure, figures.medians(results.count()))
     return figure
 
 
@@ -294,6 +295,7 @@ def _draw_leaves(results: Results) -> Figure:
         if panel is axes[0, -1]:
             label = f"degrees, {problem.label}, last quarter"
             figure.colorbar(image, ax=axes, label=label, ticks=range(0, 91, 30))
+    figures.note(figure, figures.medians(results.count(), bands=False))
     return figure
 
 
@@ -325,6 +327,9 @@ def _draw_rates(results: Results) -> Figure:
         panel.set_title(f"{letter}  {problem.label}: final {name}")
         panel.set(xlabel="Learning rate", ylabel=name.capitalize())
     figures.legend(figure, axes[0, 0])
+    figures.note(
+        figure, f"Medians of {results.count('selection_seeds')} seeds kept for selection."
+    )
     return figure
 
 

@@ -484,6 +484,7 @@ def draw(results: Results) -> dict[str, Figure]:
     axes[0, 0].set_ylabel(f"Loss after {experiment.horizons[-1]} steps")
     axes[1, 0].set_ylabel("Over Adam's")
     figures.legend(figure, axes[0, 0])
+    figures.note(figure, figures.medians(results.count()))
     return {"figure": figure}
 
 

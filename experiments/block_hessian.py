@@ -442,6 +442,7 @@ def draw(results: Results) -> dict[str, Figure]:
         )
     axes[0, 0].set_ylabel("Loss")
     figures.legend(figure, axes[0, 0], columns=4)
+    figures.note(figure, figures.medians(results.count()))
     return {"figure": figure}
 
 

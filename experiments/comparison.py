@@ -716,6 +716,7 @@ def _draw_ranking(results: Results) -> Figure:
         _plain_ticks(above.xaxis)
         _plain_ticks(below.yaxis)
     axes[1, 0].set_ylabel("Test value over SGD's")
+    figures.note(figure, figures.medians(results.count()))
     return figure
 
 
@@ -759,6 +760,9 @@ def _draw_budgets(results: Results) -> Figure:
     axes[0, 0].set_ylabel("Expected objective")
     axes[1, 0].set_ylabel("Seeds that reach SGD's loss")
     figures.legend(figure, axes[0, 0])
+    figures.note(
+        figure, f"Above: all trials in random order. Below: {results.count()} seeds."
+    )
     return figure
 
 
@@ -775,6 +779,9 @@ def _draw_sensitivity(results: Results) -> Figure:
         values = np.stack([found[str(entry)] for entry in entries])
         _table(panel, values, [looks[str(e)]["label"] for e in entries], tuning.VARIANTS)
         panel.set_title(f"{letter}  {_title(problem)}")
+    figures.note(
+        figure, f"Medians of {results.count('selection_seeds')} seeds kept for selection."
+    )
     return figure
 
 

@@ -318,6 +318,7 @@ def draw(results: Results) -> dict[str, Figure]:
     _draw_first(axes[1, 1], results)
     handles, labels = axes[1, 1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=3)
+    figures.note(figure, figures.medians(results.count(), bands=False))
     return {"figure": figure}
 
 

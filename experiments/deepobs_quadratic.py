@@ -382,6 +382,7 @@ def draw(results: Results) -> dict[str, Figure]:
     axes[1, 0].axvline(2 / 53.1290, color="#b10000", lw=0.8)
     axes[1, 0].text(2 / 53.129, 100, r" $2/\lambda_{\max}$", color="#b10000", fontsize=7)
     figure.legend(handles=shared[:3], loc="outside lower center", ncols=3)
+    figures.note(figure, figures.medians(results.count()))
     return {"figure": figure}
 
 

@@ -466,6 +466,7 @@ def _draw_maps(results: Results) -> Figure:
         fontsize=8.5,
         fontweight="bold",
     )
+    figures.note(figure, figures.medians(results.count(), bands=False))
     return figure
 
 
@@ -535,6 +536,11 @@ def _draw_law(results: Results) -> Figure:
     spread.set(xlabel="5 L / n", ylabel=r"of $\log |J u|^2$")
     spread.set_title("b  ReLU: log-normal law")
     spread.legend()
+    figures.note(
+        figure,
+        figures.medians(results.count("law_seeds"), "networks")
+        + " c: medians of sequences.",
+    )
     return figure
 
 

@@ -367,6 +367,7 @@ def _draw_map(results: Results) -> Figure:
         fontsize=9,
         fontweight="bold",
     )
+    figures.note(figure, figures.medians(results.count(), bands=False))
     return figure
 
 
@@ -406,6 +407,7 @@ def _draw_plane(results: Results) -> Figure:
     panel.set(xlabel="degrees", ylabel="degrees", aspect="equal")
     panel.margins(0.12)
     panel.set_title(f"Directions in a plane ({share:.0%} of the squared angles)")
+    figures.note(figure, figures.medians(results.count(), bands=False))
     return figure
 
 
@@ -424,6 +426,7 @@ def _draw_leaves(results: Results) -> Figure:
     for panel in axes.ravel()[len(leaves) :]:
         panel.set_axis_off()
     figure.colorbar(image, ax=axes, label="degrees, optimizers ordered as in the map")
+    figures.note(figure, figures.medians(results.count(), bands=False))
     return figure
 
 

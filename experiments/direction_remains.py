@@ -455,6 +455,7 @@ def _draw_arrivals(results: Results) -> Figure:
         Patch(fc=LOST, label="not finite"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    figures.note(figure, figures.medians(results.count(), bands=False))
     return figure
 
 
@@ -520,6 +521,7 @@ def _draw_gradient(results: Results) -> Figure:
     axes[0, 2].set(yscale="symlog", ylim=(0, 120))
     axes[0, 2].set_yscale("symlog", linthresh=1e-4)
     figures.legend(figure, axes[0, 0], columns=3)
+    figures.note(figure, figures.medians(results.count(), bands=False))
     return figure
 
 

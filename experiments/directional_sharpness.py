@@ -592,6 +592,7 @@ def draw(results: Results) -> dict[str, Figure]:
     _draw_paths(axes[1, 1], results)
     _draw_gains(axes[1, 2], results, fastest)
     figures.legend(figure, axes[0, 1], columns=4)
+    figures.note(figure, figures.medians(results.count()))
     return {"figure": figure}
 
 

@@ -408,6 +408,9 @@ def draw(results: Results) -> dict[str, Figure]:
     _draw_gains(axes[1, 0], results, BOTH, "c  Both: Adam")
     axes[0, 1].set_yticklabels([])
     _draw_factors(axes[1, 1])
+    figures.note(
+        figure, figures.medians(results.count(), bands=False) + " d: in closed form."
+    )
     return {"figure": figure}
 
 

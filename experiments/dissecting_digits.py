@@ -373,6 +373,7 @@ def draw(results: Results) -> dict[str, Figure]:
         panel.set_title(f"{letter}  Test loss, {schedule} rate")
     _draw_differences(axes[0, 2], results)
     figures.legend(figure, axes[0, 0])
+    figures.note(figure, figures.medians(results.count()))
     return {"figure": figure}
 
 

@@ -453,6 +453,10 @@ def draw(results: Results) -> dict[str, Figure]:
     axes[0, 1].set_title(r"b  Adam, preconditioned: sharpness $\cdot\ \eta\, /\, 38$")
     _draw_rules(axes[1, 0], results, looks)
     _draw_factors(axes[1, 1], results, looks)
+    figures.note(
+        figure,
+        f"a to c: each of {results.count()} seeds. d: medians of those that are finite.",
+    )
     return {"figure": figure}
 
 

@@ -685,6 +685,12 @@ def draw(results: Results) -> dict[str, Figure]:
     for letter, panel, title in zip("abcdef", axes.flat, titles, strict=True):
         panel.set_title(f"{letter}  {title}")
     figures.legend(figure, axes[0, 0], 3)
+    figures.note(
+        figure,
+        figures.medians(results.count("data_seeds"), "data sets", bands=False)
+        + " Bars: the lowest and the highest. f: "
+        + figures.medians(results.count("path_seeds")),
+    )
     return {"figure": figure}
 
 

@@ -454,6 +454,7 @@ def draw(results: Results) -> dict[str, Figure]:
         axes[row, 0].set_ylabel(title, fontweight="bold")
         axes[row, 0].set_ylim(len(rows) - 0.5, -0.5)
     figures.legend(figure, axes[0, 0])
+    figures.note(figure, figures.medians(results.count()))
     return {"figure": figure}
 
 

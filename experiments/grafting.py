@@ -427,6 +427,7 @@ def draw(results: Results) -> dict[str, Figure]:
             panel.set_xlabel("Direction of")
         if place % 2 == 0:
             panel.set_ylabel("Length of")
+    figures.note(figure, figures.medians(results.count(), bands=False))
     return {"figure": figure}
 
 

@@ -461,7 +461,10 @@ def draw(results: Results) -> dict[str, Figure]:
     panel.set(xlabel="Group, frequent to rare", ylabel="Loss at the end", yscale="log")
     panel.set_title("e  All rules")
     _draw_law(axes[1, 2], results)
-    figures.legend(figure, panel, columns=6)
+    figures.legend(figure, panel, columns=3)
+    figures.note(
+        figure, figures.medians(results.count("data_seeds"), "data sets", bands=False)
+    )
     return {"figure": figure}
 
 

@@ -392,6 +392,11 @@ def draw(results: Results) -> dict[str, Figure]:
     axes[0, 2].text(1, limit, "2 / rate", color="#b10000", va="bottom", fontsize=7)
     axes[0, 2].set(xscale="log", yscale="log", xlabel="c", ylabel="Sharpness at the start")
     axes[0, 2].set_title(r"c  Sharpness grows as $c^2$")
+    figures.note(
+        figure,
+        figures.medians(results.count(), bands=False)
+        + " Lines: the lowest and the highest. c: each seed.",
+    )
     return {"figure": figure}
 
 

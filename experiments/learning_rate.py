@@ -441,6 +441,10 @@ def draw(results: Results) -> dict[str, Figure]:
     handles += axes[0, 0].plot([], [], "k", lw=1.6, label="predicted edges")
     handles += axes[1, 0].get_legend_handles_labels()[0]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    figures.note(
+        figure,
+        f"Shares of {results.count()} seeds; lines below: 95 % t intervals of the mean.",
+    )
     return {"figure": figure}
 
 

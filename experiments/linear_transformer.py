@@ -697,6 +697,7 @@ def draw(results: Results) -> dict[str, Figure]:
     _draw_halves(axes[0, 1], results)
     _draw_leaves(axes[0, 2], results)
     figures.legend(figure, axes[0, 0], columns=3)
+    figures.note(figure, figures.medians(results.count()))
     return {"figure": figure}
 
 

@@ -684,6 +684,7 @@ def draw(results: Results) -> dict[str, Figure]:
         for label in panel.get_xticklabels():
             label.set(rotation=50, ha="right", rotation_mode="anchor", fontsize=7)
         panel.set_title(title)
+    figures.note(figure, figures.medians(results.count(), bands=False))
     return {"figure": figure}
 
 

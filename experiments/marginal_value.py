@@ -618,9 +618,11 @@ def draw(results: Results) -> dict[str, Figure]:
         axes[letter].axvline(border(results).value, **dotted)
         axes[letter].set(xscale="log", xlabel="Epsilon of Adam")
     handles = [
-        axes["d"].plot([], [], **COSINES[n], ms=4, label=WORDS[n])[0] for n in COSINES
+        axes["d"].plot([], [], **COSINES[n], ms=4, label=f"cosine with {WORDS[n]}")[0]
+        for n in COSINES
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, title="Cosine with")
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    figures.note(figure, figures.medians(results.count(), "data sets"))
     return {"figure": figure}
 
 

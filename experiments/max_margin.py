@@ -723,6 +723,7 @@ def draw(results: Results) -> dict[str, Figure]:
     for look in looks.values():
         axes[0, 0].plot([], [], **look)
     figures.legend(figure, axes[0, 0], columns=3)
+    figures.note(figure, figures.medians(results.count("data_seeds"), "data sets"))
     return {"figure": figure}
 
 

@@ -462,6 +462,11 @@ def _draw_turns(results: Results) -> Figure:
         panel.set_yticks(range(0, 91, 15))
     axes[0, 0].set_ylabel("Update turns by (degrees)")
     figures.legend(figure, axes[0, 0])
+    figures.note(
+        figure,
+        figures.medians(records.sizes["dose"], "draws of factors")
+        + " Grey: all other rules.",
+    )
     return figure
 
 
@@ -487,6 +492,10 @@ def _draw_training(results: Results) -> Figure:
         panel.set(xlabel=r"Spread $\sigma$ of the log factors", yscale="log")
         panel.set_ylabel(str(problem.reports).replace("_", " ").capitalize())
     figures.legend(figure, axes[0, 0])
+    figures.note(
+        figure,
+        figures.medians(experiment.trained_draws * results.count(), "draws and seeds"),
+    )
     return figure
 
 

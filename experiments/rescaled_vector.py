@@ -170,6 +170,9 @@ def draw(results: Results) -> dict[str, Figure]:
         _draw_space(space, vectors, names)
     _draw_turns(figure.add_subplot(2, 2, 3), results, names)
     _draw_law(figure.add_subplot(2, 2, 4), results)
+    figures.note(
+        figure, f"a to c: one step; nothing is random. d: {results.count():,} gradients."
+    )
     return {"figure": figure}
 
 

@@ -485,6 +485,7 @@ def draw(results: Results) -> dict[str, Figure]:
     axes[1].set_title("b  By angle")
     _draw_scaling(axes[2], records)
     figures.legend(figure, axes[1], columns=3)
+    figures.note(figure, figures.medians(results.count()))
     return {"figure": figure}
 
 

@@ -472,6 +472,7 @@ def draw(results: Results) -> dict[str, Figure]:
     axes[1].set(yscale="log", title="b  Who is left behind")
     axes[1].set_xticks(np.arange(records.sizes["group"]) + 1)
     axes[1].legend()
+    figures.note(figure, "a: each seed. b: " + figures.medians(results.count()))
     return {"figure": figure}
 
 

@@ -397,6 +397,7 @@ def draw(results: Results) -> dict[str, Figure]:
     ridge.set_title("d  Saddle")
     ridge.invert_xaxis()
     figures.legend(figure, axes[0, 1])
+    figures.note(figure, "One start each; nothing is random.")
     return {"figure": figure}
 
 

@@ -495,6 +495,11 @@ def draw(results: Results) -> dict[str, Figure]:
     axes[0, 0].set_title("a  $\\log_{10}$ of the largest $|x_i|$ at the end")
     _draw_changes(axes[0, 1], results)
     figures.legend(figure, axes[0, 1])
+    figures.note(
+        figure,
+        "a: nothing is random. b: "
+        + figures.medians(results.count("data_seeds"), "data sets", bands=False),
+    )
     return {"figure": figure}
 
 

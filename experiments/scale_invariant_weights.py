@@ -693,6 +693,10 @@ def draw(results: Results) -> dict[str, Figure]:
     _draw_first(axes[1, 0], results, looks)
     _draw_turning(axes[1, 1], results, looks)
     figures.legend(figure, axes[1, 1])
+    figures.note(
+        figure,
+        figures.medians(results.count(), bands=False) + " d: root mean squares of them.",
+    )
     return {"figure": figure}
 
 

@@ -480,6 +480,7 @@ def draw(results: Results) -> dict[str, Figure]:
     _draw_rates(axes[1, 0], records, looks)
     _draw_turns(axes[1, 1], results)
     figures.legend(figure, axes[0, 0])
+    figures.note(figure, figures.medians(results.count(), bands=False))
     return {"figure": figure}
 
 

@@ -520,6 +520,7 @@ def draw(results: Results) -> dict[str, Figure]:
     axes[1, 0].set_title("c  Theory, densities on sign descent's path")
     axes[1, 1].set_title("d  Theory, densities on GD's path")
     figures.legend(figure, axes[0, 0], columns=4)
+    figures.note(figure, figures.medians(results.count("starts"), "starts"))
     return {"figure": figure}
 
 

@@ -408,6 +408,7 @@ def draw(results: Results) -> dict[str, Figure]:
     axes[0, 0].set_yticks(np.arange(len(names)), names)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
     figures.legend(figure, axes[0, 0])
+    figures.note(figure, figures.medians(results.count()))
     return {"figure": figure}
 
 

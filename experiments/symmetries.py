@@ -406,6 +406,7 @@ def _draw_table(results: Results) -> Figure:
         "  Number: relative error; right part: epsilon 0; red frame: not as stated",
         fontsize=8.5,
     )
+    figures.note(figure, "One stream of random gradients.")
     return figure
 
 
@@ -480,6 +481,7 @@ def _draw_floors(results: Results) -> Figure:
     panel.set(xlabel="Size of every gradient element", ylabel="Length of the update")
     panel.set_title("Below its epsilon floor a scale-free rule is SGD again")
     figures.legend(figure, panel)
+    figures.note(figure, "One random gradient, at several sizes.")
     return figure
 
 

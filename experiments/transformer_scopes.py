@@ -506,6 +506,7 @@ def draw(results: Results) -> dict[str, Figure]:
         axes[1].fill_between(records["stop"], low, high, color=colour, alpha=0.12, lw=0)
     axes[1].set(xlabel="Steps", ylabel="Test loss, nats", title="b  On the way")
     axes[1].legend()
+    figures.note(figure, figures.medians(results.count()))
     return {"figure": figure}
 
 

@@ -475,6 +475,7 @@ def draw(results: Results) -> dict[str, Figure]:
     axes[1, 0].set_title("c  The same by layer, second half")
     _draw_tuning(axes[1, 1], results)
     figures.legend(figure, axes[0, 0])
+    figures.note(figure, figures.medians(results.count()))
     return {"figure": figure}
 
 

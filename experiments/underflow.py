@@ -371,6 +371,7 @@ def draw(results: Results) -> dict[str, Figure]:
     _draw_steps(axes[1, 1], results)
     handles, labels = axes[0, 1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=3)
+    figures.note(figure, figures.medians(results.count(), bands=False) + " d: one weight.")
     return {"figure": figure}
 
 

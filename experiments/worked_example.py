@@ -338,6 +338,7 @@ def draw(results: Results) -> dict[str, Figure]:
     edge.set(xlabel="Step", ylabel="$|w - w^*|$", yscale="log", ylim=(1e-10, 1e7))
     edge.set_title("d  Quadratic: the edge is 2 / curvature")
     edge.legend(ncols=2, loc="upper left")
+    figures.note(figure, "One run of each setting; nothing is random.")
     return {"figure": figure}
 
 

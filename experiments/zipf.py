@@ -512,6 +512,7 @@ def draw(results: Results) -> dict[str, Figure]:
     corpus = experiment.text.corpus.partition("@")[0]
     axes[1, 1].set_title(f"d  Word bigrams of a text ({corpus})")
     figures.legend(figure, axes[1, 0])
+    figures.note(figure, "Expected losses; nothing is random.")
     return {"figure": figure}
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,11 +20,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from study import statistics
-from study.optimizers import Optimizer
+from study.optimizers import OPTIMIZERS, Optimizer
 
 FULL_WIDTH = 7.2  # inches, the text width of a two-column page
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = "osD^vPX*<>"
+PAIRS = len(DASHES) * len(MARKERS)
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -70,17 +73,32 @@ def panels(
 def look(optimizers: Sequence[Optimizer]) -> dict[str, dict[str, Any]]:
     """Colour, dash and marker of each optimizer, by its string.
 
-    The colour lives on the entry; dash and marker go by its place in this figure.
+    The colour lives on the entry. Dash and marker go by its place in the catalogue, so
+    that it has them in every figure. Where two of a figure would look alike, one with
+    other fields than its defaults takes the next that are free.
     """
+    places, pairs = list(OPTIMIZERS), {}
+    for entry in sorted(optimizers, key=lambda entry: bool(entry.changed)):
+        place = places.index(type(entry).__name__)
+        while _pair(place) in pairs.values() and len(pairs) < PAIRS:
+            place += 1
+        pairs[str(entry)] = _pair(place)
     return {
         str(entry): {
             "color": entry.colour,
-            "linestyle": DASHES[i % len(DASHES)],
-            "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": DASHES[pairs[str(entry)][0]],
+            "marker": MARKERS[pairs[str(entry)][1]],
             "label": entry.title,
         }
-        for i, entry in enumerate(optimizers)
+        for entry in optimizers
     }
+
+
+def _pair(place: int) -> tuple[int, int]:
+    """Dash and marker of a place: neighbours share neither, and all pairs occur."""
+    dashes, markers = len(DASHES), len(MARKERS)
+    turn = place // math.lcm(dashes, markers)
+    return place % dashes, (place + turn) % markers
 
 
 def curve(
@@ -251,6 +269,35 @@ def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
     figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, handlelength=3.2
     )
+
+
+def note(figure: Figure, text: str) -> None:
+    """Of how many units the marks are, and what bands show: small, over the legend.
+
+    Below the figure where it has no legend of its own.
+    """
+    lines = textwrap.fill(text, int(22 * figure.get_figwidth()))
+    style = {"size": 6.5, "color": "#555555"}
+    for legend in figure.legends:
+        legend.set_title(lines)
+        legend.get_title().set(**style)
+        return
+    added = 0.13 * (1 + lines.count("\n"))  # inches
+    figure.set_figheight(figure.get_figheight() + added)
+    share = added / figure.get_figheight()
+    layout: Any = figure.get_layout_engine()
+    layout.set(rect=(0, share, 1, 1 - share))
+    figure.text(0.006, 0.3 * share, lines, **style, va="bottom")
+
+
+def medians(count: int, units: str = "seeds", *, bands: bool = True) -> str:
+    """The usual note.
+
+    >>> medians(10)
+    'Medians of 10 seeds, with their 95 % bootstrap intervals.'
+    """
+    intervals = ", with their 95 % bootstrap intervals" if bands else ""
+    return f"Medians of {count:,} {units}{intervals}."
 
 
 def write(figure: Figure, kind: str) -> bytes:

@@ -31,6 +31,10 @@ class Results:
         default_factory=dict, compare=False, repr=False
     )
 
+    def count(self, field: str = "seeds") -> int:
+        """Of independent units: the experiment's field that says how many there are."""
+        return getattr(self.experiment, field)
+
     def selected(self, problem: Problem) -> xr.Dataset:
         """One problem's records, condensed (by default `select`) or as published."""
         name = str(problem)

@@ -88,6 +88,9 @@ def test_drawing_sees_stored_arrays_only(ran, monkeypatch):
             drawn = MODULES[name].draw(found)
         assert "figure" in drawn
         assert all(isinstance(figure, Figure) for figure in drawn.values())
+        for figure in drawn.values():  # says what its marks and bands are
+            titles = [legend.get_title() for legend in figure.legends]
+            assert any(text.get_text() for text in (*titles, *figure.texts))
 
 
 def test_alignment_compares_the_ten_rules_of_the_study():

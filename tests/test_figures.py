@@ -1,0 +1,70 @@
+"""An optimizer is known by its colour, dash and marker in every figure."""
+
+import importlib
+import itertools
+
+import numpy as np
+import pytest
+from helpers import EVERY_OPTIMIZER
+
+from study import figures, listing
+from study.optimizers import OPTIMIZERS, SGD, Adam
+
+
+def pair(look):
+    return look["linestyle"], look["marker"]
+
+
+def test_as_many_optimizers_as_there_are_pairs_look_different():
+    looks = figures.look([entry() for entry in list(OPTIMIZERS.values())[: figures.PAIRS]])
+    assert len({pair(look) for look in looks.values()}) == figures.PAIRS
+
+
+def test_neighbours_in_the_catalogue_share_neither_dash_nor_marker():
+    alone = [pair(figures.look([entry()])[str(entry())]) for entry in OPTIMIZERS.values()]
+    for one, other in itertools.pairwise(alone):
+        assert one[0] != other[0]
+        assert one[1] != other[1]
+
+
+@pytest.mark.parametrize("optimizer", EVERY_OPTIMIZER, ids=str)
+def test_an_optimizer_keeps_its_look_beside_changed_ones(optimizer):
+    kind = type(optimizer)
+    changed = [Adam(b1=0.5), SGD(), optimizer]
+    if optimizer in changed[:2]:
+        return
+    looks = figures.look(changed)
+    alone = figures.look([optimizer])
+    if pair(alone[str(optimizer)]) != pair(looks["SGD"]):
+        assert looks[str(optimizer)] == alone[str(optimizer)], kind
+
+
+@pytest.mark.parametrize("name", listing.names())
+def test_no_two_rules_of_an_experiment_look_alike(name):
+    module = importlib.import_module(f"experiments.{name}")
+    if not hasattr(module, "PRESETS"):
+        return
+    rules = module.PRESETS["default"].optimizers
+    looks = figures.look(rules)
+    assert list(looks) == list(map(str, rules))
+    if len(rules) <= figures.PAIRS:
+        assert len({pair(look) for look in looks.values()}) == len(rules)
+
+
+@pytest.mark.parametrize("legend", [False, True])
+def test_a_note_is_drawn_once_and_covers_nothing(legend):
+    with figures.style():
+        figure, axes = figures.panels(1, 1)
+        axes[0, 0].plot(np.arange(3), label="a line")
+        axes[0, 0].set_xlabel("Step")
+        if legend:
+            figures.legend(figure, axes[0, 0])
+        figures.note(figure, figures.medians(10))
+        figure.draw_without_rendering()
+        texts = [*figure.texts, *(own.get_title() for own in figure.legends)]
+        (note,) = [text for text in texts if text.get_text()]
+        assert note.get_text().startswith("Medians of 10 seeds")
+        box = note.get_window_extent()
+        label = axes[0, 0].xaxis.label.get_window_extent()
+        assert box.y1 <= label.y0
+        assert box.y0 >= 0
