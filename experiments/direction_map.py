@@ -338,7 +338,7 @@ def _draw_map(results: Results) -> Figure:
     entries = results.experiment.optimizers
     size = 2.2 + 0.115 * len(order)
     figure = Figure(
-        figsize=(max(size + 1.2, figures.FULL_WIDTH), max(size, 4)), layout="constrained"
+        figsize=(max(size + 1.2, figures.width()), max(size, 4)), layout="constrained"
     )
     trunk, panel = figure.subplots(1, 2, width_ratios=(1, 5))
     _, linkage = _tree(between)

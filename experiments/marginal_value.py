@@ -592,7 +592,7 @@ def draw(results: Results) -> dict[str, Figure]:
 
     from study import figures
 
-    figure = Figure(figsize=(figures.FULL_WIDTH, 4.6), layout="constrained")
+    figure = Figure(figsize=(figures.width(), 4.6), layout="constrained")
     axes = figure.subplot_mosaic(
         [["a", "b", "c"], ["a", "b", "d"]], width_ratios=(0.75, 0.8, 1.4)
     )

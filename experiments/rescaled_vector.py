@@ -159,7 +159,7 @@ def draw(results: Results) -> dict[str, Figure]:
 
     from study import figures
 
-    figure = Figure(figsize=(figures.FULL_WIDTH, 5.6), layout="constrained")
+    figure = Figure(figsize=(figures.width(), 5.6), layout="constrained")
     plane = figure.add_subplot(2, 2, 1)
     space = figure.add_subplot(2, 2, 2, projection="3d")
     first, second = results.experiment.problems[:2]

@@ -545,7 +545,7 @@ def draw(results: Results) -> dict[str, Figure]:
 
     from study import figures
 
-    figure = Figure(figsize=(figures.FULL_WIDTH, 6.6), layout="constrained")
+    figure = Figure(figsize=(figures.width(), 6.6), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.6))
     looks = figures.look(results.experiment.optimizers)
     left, right = parts[0].subplots(1, 2, width_ratios=(1.15, 1))

@@ -41,6 +41,8 @@ class Options:
     format: str | None = None
     """Of figures, such as pdf,svg,png; tex is the summary as a LaTeX table (default: png,
     after a run png,pdf)."""
+    venue: str | None = None
+    """Whose text width and font sizes figures have, such as icml2024 or tmlr2023."""
     results: Path | None = None
     """Folder of the records (default: results/runs/NAME/DIGEST)."""
     fresh: bool = False

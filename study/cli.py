@@ -87,10 +87,15 @@ def execute(
     begun = time.perf_counter()
     name = module.__name__.rpartition(".")[2]
     chosen = kinds(options.format or ("png" if options.draw else "png,pdf"))
+    if options.venue:
+        from study import figures
+
+        figures.sizes(options.venue)  # refused before anything runs
     if options.draw:
         folder, experiment = stored(module, name, options, experiment, named)
         verdicts = json.loads((folder / CLAIMS).read_text())
-        written = draw(module, results_of(module, experiment, folder), chosen)
+        found = results_of(module, experiment, folder)
+        written = draw(module, found, chosen, venue=options.venue)
     else:
         folder = options.results or run_folder(name, experiment)
         manifest = _run(module, name, folder, options, experiment)
@@ -101,7 +106,8 @@ def execute(
         results.write(folder / CLAIMS, json.dumps(verdicts, indent=1).encode())
         tabulate = getattr(module, "tabulate", reporting.summary)
         results.write(folder / SUMMARY, tables.to_csv(tabulate(found, manifest)))
-        written = [folder / CLAIMS, folder / SUMMARY, *draw(module, found, chosen)]
+        written = [folder / CLAIMS, folder / SUMMARY]
+        written += draw(module, found, chosen, venue=options.venue)
         if options.publish:
             written += _publish(module, ROOT / name, found)
     terminal.close(verdicts, written, time.perf_counter() - begun)
@@ -270,6 +276,7 @@ def draw(
     found: reporting.Results,
     kinds: tuple[str, ...],
     folder: Path | None = None,
+    venue: str | None = None,
 ) -> list[Path]:
     """Writes the experiment's figures, and with `tex` its summary; the files.
 
@@ -278,11 +285,12 @@ def draw(
         found: its records.
         kinds: some of KINDS.
         folder: for the files; None is beside the records.
+        venue: as for `figures.style`.
     """
     from study import figures
 
     folder, written = folder or found.folder, []
-    with figures.style():
+    with figures.style(venue):
         try:
             drawn = module.draw(found)
         except KeyError as error:

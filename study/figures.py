@@ -20,9 +20,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from study import statistics
+from study.errors import UserError
 from study.optimizers import OPTIMIZERS, Optimizer
 
-FULL_WIDTH = 7.2  # inches, the text width of a two-column page
+NARROWEST = 6.5  # inches, into which the panels still fit
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = "osD^vPX*<>"
 PAIRS = len(DASHES) * len(MARKERS)
@@ -47,25 +48,68 @@ STYLE = {
     "legend.fontsize": 7.5,
     "legend.frameon": False,
     "figure.dpi": 100,
+    "figure.figsize": (7.2, 4.8),  # inches, the text width of a two-column page
     "pdf.fonttype": 42,
     "svg.hashsalt": "study",
 }
 
 
 @contextlib.contextmanager
-def style() -> Iterator[None]:
-    """The house style, for making and for writing a figure alike."""
+def style(venue: str | None = None) -> Iterator[None]:
+    """The house style, for making and for writing a figure alike.
+
+    Args:
+        venue: whose text width and font sizes figures have, as in `sizes`, such as
+            `icml2024`; None is the width of two columns.
+
+    Raises:
+        UserError: there is no such venue.
+    """
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(STYLE)  # pyright: ignore
+        mpl.rcParams.update(STYLE | (sizes(venue) if venue else {}))  # pyright: ignore
         yield
+
+
+def sizes(venue: str) -> dict[str, Any]:
+    """The text width of a venue, and its font sizes where they are smaller than ours.
+
+    From the bundles of tueplots. Its fonts, that need LaTeX, are left out, and so are
+    venues of narrower text, into which these figures would have to be squeezed.
+
+    Raises:
+        UserError: there is no such venue.
+    """
+    import inspect
+
+    from tueplots import bundles
+
+    known: dict[str, dict[str, Any]] = {}
+    for name, bundle in inspect.getmembers(bundles, inspect.isfunction):
+        if not name.startswith("_"):
+            columns = "column" in inspect.signature(bundle).parameters
+            found = bundle(**({"column": "full"} if columns else {}))
+            if found["figure.figsize"][0] >= NARROWEST:
+                known[name] = found
+    if venue not in known:
+        raise UserError(f"--venue {venue!r}: one of {', '.join(known)}")
+    own = {name: size for name, size in STYLE.items() if name.endswith("size")}
+    found = {name: min(size, known[venue].get(name, size)) for name, size in own.items()}
+    narrower = found["figure.figsize"][0] / own["figure.figsize"][0]
+    fitting = own["axes.titlesize"] * narrower  # titles are as long as panels are wide
+    return found | {"axes.titlesize": min(found["axes.titlesize"], fitting)}
+
+
+def width() -> float:
+    """Of a figure, in inches."""
+    return mpl.rcParams["figure.figsize"][0]
 
 
 def panels(
     rows: int, columns: int, *, height: float = 2.4, **options: Any
 ) -> tuple[Figure, np.ndarray]:
     """A figure of full width with a grid of axes [row, column]."""
-    figure = Figure(figsize=(FULL_WIDTH, height * rows), layout="constrained")
+    figure = Figure(figsize=(width(), height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, axes
 
@@ -185,7 +229,7 @@ def outcome_table(
     cut = int(np.argmin(np.abs(heights - heights[-1] / 2))) + 1
     sides = [side for side in (groups[:cut], groups[cut:]) if side]
     tallest = max(sum(len(rows) + 1.4 for _, rows in side) for side in sides)
-    size = (1.55 * FULL_WIDTH, 0.165 * tallest + 1.5)
+    size = (1.55 * width(), 0.165 * tallest + 1.5)
     figure = Figure(figsize=size, layout="constrained")
     for axes, side in zip(
         figure.subplots(1, len(sides), squeeze=False)[0], sides, strict=True

@@ -18,6 +18,8 @@ class Options:
 
     format: str = "png"
     """Such as pdf,svg,png; tex is each summary as a LaTeX table."""
+    venue: str | None = None
+    """Whose text width and font sizes figures have, such as icml2024 or tmlr2023."""
     output: Path = cli.ROOT / "runs" / "figures"
     """A folder for the files, one in it for each experiment."""
 
@@ -30,7 +32,7 @@ def main(argv: list[str]) -> None:
     try:
         kinds, begun, count = cli.kinds(options.format), time.perf_counter(), 0
         for name in listing.names():
-            count += len(draw(name, kinds, options.output / name))
+            count += len(draw(name, kinds, options.output / name, options.venue))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -38,7 +40,9 @@ def main(argv: list[str]) -> None:
     sys.exit(0 if count else 2)
 
 
-def draw(name: str, kinds: tuple[str, ...], folder: Path) -> list[Path]:
+def draw(
+    name: str, kinds: tuple[str, ...], folder: Path, venue: str | None = None
+) -> list[Path]:
     """The files of one experiment, from its default run or else from what is published."""
     module, begun = (
         importlib.import_module(f"{listing.PACKAGE}.{name}"),
@@ -55,7 +59,7 @@ def draw(name: str, kinds: tuple[str, ...], folder: Path) -> list[Path]:
         print(f"{name}: {error}")
         return []
     folder.mkdir(parents=True, exist_ok=True)
-    written = cli.draw(module, found, kinds, folder)
+    written = cli.draw(module, found, kinds, folder, venue)
     print(
         f"{name}: {len(written)} files from {records}, {time.perf_counter() - begun:.1f} s"
     )

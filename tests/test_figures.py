@@ -8,6 +8,7 @@ import pytest
 from helpers import EVERY_OPTIMIZER
 
 from study import figures, listing
+from study.errors import UserError
 from study.optimizers import OPTIMIZERS, SGD, Adam
 
 
@@ -68,3 +69,18 @@ def test_a_note_is_drawn_once_and_covers_nothing(legend):
         label = axes[0, 0].xaxis.label.get_window_extent()
         assert box.y1 <= label.y0
         assert box.y0 >= 0
+
+
+@pytest.mark.parametrize(("venue", "inches"), [(None, 7.2), ("icml2024", 6.75)])
+def test_a_figure_is_as_wide_as_its_venues_text(venue, inches):
+    with figures.style(venue):
+        figure, _ = figures.panels(1, 2)
+    assert figure.get_figwidth() == pytest.approx(inches)
+
+
+def test_an_unknown_venue_is_refused_with_those_there_are():
+    with (
+        pytest.raises(UserError, match=r"--venue 'nips'.*icml2024"),
+        figures.style("nips"),
+    ):
+        pass
