@@ -258,9 +258,10 @@ def _run_chunk(
         if saved and saved.due():
             parts, pending, ahead = _join([parts, *pending, _fetch(*ahead)]), [], None
             saved.save(i + 1, state, parts)
+            progress((i + 1) / len(shape.segments))
     if ahead:
         pending.append(_fetch(*ahead))
-    progress(1.0)
+        progress(1.0)
     return _join([parts, *pending])
 
 
