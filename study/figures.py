@@ -23,6 +23,7 @@ from study import statistics
 from study.errors import UserError
 from study.optimizers import OPTIMIZERS, Optimizer
 
+NOTE = "note"  # by which it is found among the figure's artists
 NARROWEST = 6.5  # inches, into which the panels still fit
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = "osD^vPX*<>"
@@ -324,14 +325,14 @@ def note(figure: Figure, text: str) -> None:
     style = {"size": 6.5, "color": "#555555"}
     for legend in figure.legends:
         legend.set_title(lines)
-        legend.get_title().set(**style)
+        legend.get_title().set(**style, gid=NOTE)
         return
     added = 0.13 * (1 + lines.count("\n"))  # inches
     figure.set_figheight(figure.get_figheight() + added)
     share = added / figure.get_figheight()
     layout: Any = figure.get_layout_engine()
     layout.set(rect=(0, share, 1, 1 - share))
-    figure.text(0.006, 0.3 * share, lines, **style, va="bottom")
+    figure.text(0.006, 0.3 * share, lines, **style, va="bottom", gid=NOTE)
 
 
 def medians(count: int, units: str = "seeds", *, bands: bool = True) -> str:

@@ -49,16 +49,18 @@ class Tracked(NamedTuple):
         inner: the state of the optimizer itself.
         reference: that of the reference, None without one.
         count: updates so far, [].
-        values: what `metrics.measure` gave last, [value], NaN before the first: one
+        step: the count before the update measured last, []; -1 before the first.
+        values: what `metrics.measure` gave then, [value], NaN before the first: one
             array, since each one more costs every step some microseconds.
         layout: {text: None}, a tree without leaves that goes through every transformation
             of jax and every checkpoint; the text has the shapes of the records by their
-            names, the paths of the params' leaves, and `every`.
+            names and the paths of the params' leaves.
     """
 
     inner: Any
     reference: Any
     count: Array  # type: ignore[assignment]  # as Optax calls it
+    step: Array
     values: Array
     layout: Any
 
@@ -111,7 +113,8 @@ def track(
             rule.init(params),
             other.init(params) if reference else None,
             jnp.zeros([], jnp.int32),
-            *_unmeasured(names, params, every),
+            jnp.full([], -1, jnp.int32),
+            *_unmeasured(names, params),
         )
 
     def update(
@@ -135,8 +138,9 @@ def track(
         values = state.values
         if jax.tree.leaves(updates):  # a group of `optax.partition` may be empty
             values = jax.lax.cond(_somewhere(due), measured, lambda: state.values)
+        step = jnp.where(due, state.count, state.step)
         count = jnp.asarray(optax.safe_increment(state.count))
-        return update, Tracked(inner, shadow, count, values, state.layout)
+        return update, Tracked(inner, shadow, count, step, values, state.layout)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -162,12 +166,11 @@ def read(state: Any) -> dict[str, Any]:
         places = f"several, at {', '.join(found)}: read one of find(state)" if found else ""
         raise UserError(f"one tracked state expected; there is {places or 'none'}")
     (tracked,) = found.values()
+    shown: dict[str, Any] = {"step": _array(tracked.step)}
     values, start = _array(tracked.values), 0
     lead = values.shape[:-1]
-    (text,) = tracked.layout if values.shape[-1] else [json.dumps([{}, [], 1])]
-    shapes, paths, every = json.loads(text)
-    last = _array(tracked.count) - 1
-    shown: dict[str, Any] = {"step": last - last.clip(0) % every}
+    (text,) = tracked.layout if values.shape[-1] else [json.dumps([{}, []])]
+    shapes, paths = json.loads(text)
     for name, shape in shapes.items():
         stop = start + math.prod(shape)
         record, start = values[..., start:stop].reshape((*lead, *shape)), stop
@@ -213,7 +216,7 @@ def _extended(rule: Any) -> optax.GradientTransformationExtraArgs:
     return optax.with_extra_args_support(rule)
 
 
-def _unmeasured(names: tuple[str, ...], params: Params, every: int) -> tuple[Array, Any]:
+def _unmeasured(names: tuple[str, ...], params: Params) -> tuple[Array, Any]:
     """`Tracked.values`, NaN, and `Tracked.layout`.
 
     Params without leaves (an empty group, Optax's placeholder for params) have no values
@@ -228,7 +231,7 @@ def _unmeasured(names: tuple[str, ...], params: Params, every: int) -> tuple[Arr
     if all(path.endswith(".value") for path in paths):  # the variables of Flax NNX
         paths = [path.removesuffix(".value") for path in paths]
     nothing = jnp.full([size], jnp.nan, jnp.result_type(*found.values()))
-    return nothing, {json.dumps([shapes, paths, every]): None}
+    return nothing, {json.dumps([shapes, paths]): None}
 
 
 def _completed(

@@ -267,8 +267,8 @@ def segment(
             state, _ = jax.lax.scan(lambda s, t: (advance(s, t)[0], None), state, rest)
         return (state, once), record
 
-    shapes = metrics.shapes(seldom, state.params)
-    begin = state, jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
+    nothing = optax.tree.full_like(metrics.shapes(seldom, state.params), jnp.nan)
+    begin = state, nothing
     whole, rest = divmod(steps, record_every)
     starts = first + record_every * jnp.arange(whole)
     carry, records = jax.lax.scan(functools.partial(slot, record_every), begin, starts)

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,14 +31,13 @@ def test_neighbours_in_the_catalogue_share_neither_dash_nor_marker():
 
 @pytest.mark.parametrize("optimizer", EVERY_OPTIMIZER, ids=str)
 def test_an_optimizer_keeps_its_look_beside_changed_ones(optimizer):
-    kind = type(optimizer)
     changed = [Adam(b1=0.5), SGD(), optimizer]
     if optimizer in changed[:2]:
         return
     looks = figures.look(changed)
     alone = figures.look([optimizer])
     if pair(alone[str(optimizer)]) != pair(looks["SGD"]):
-        assert looks[str(optimizer)] == alone[str(optimizer)], kind
+        assert looks[str(optimizer)] == alone[str(optimizer)]
 
 
 @pytest.mark.parametrize("name", listing.names())
@@ -62,8 +62,8 @@ def test_a_note_is_drawn_once_and_covers_nothing(legend):
             figures.legend(figure, axes[0, 0])
         figures.note(figure, figures.medians(10))
         figure.draw_without_rendering()
-        texts = [*figure.texts, *(own.get_title() for own in figure.legends)]
-        (note,) = [text for text in texts if text.get_text()]
+        notes: Any = figure.findobj(lambda artist: artist.get_gid() == figures.NOTE)
+        (note,) = notes
         assert note.get_text().startswith("Medians of 10 seeds")
         box = note.get_window_extent()
         label = axes[0, 0].xaxis.label.get_window_extent()

@@ -38,6 +38,10 @@ def run(statements):
     return space, printed.getvalue()
 
 
+def test_optax_still_shows_such_loops():
+    assert {"sgd", "adam", "lion", "lbfgs", "scale_by_zoom_linesearch"} <= set(loops())
+
+
 @pytest.mark.parametrize("name", loops())
 def test_a_strangers_loop_changes_one_line(name):
     statements = loop_of(name)
