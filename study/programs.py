@@ -25,7 +25,7 @@ from study.problems import Problem
 from study.schedules import Schedule
 from study.types import Data, Params
 
-CACHE = 2 << 20
+CACHE = 1 << 20
 """Bytes of state that the runs of a group may have. With gradient, updates and what lies
 between, of the order of a core's caches; half and double of it measure alike."""
 
@@ -147,7 +147,9 @@ def _by_groups(
 # Layout -------------------------------------------------------------------------------
 
 
-def width(problem: Problem, optimizer: Optimizer, runs: int, recorded: int = 0) -> int:
+def width(
+    problem: Problem, optimizer: Optimizer, runs: int, recorded: int = 0, drawn: int = 0
+) -> int:
     """Runs in one program: all, or equal chunks that fill the memory they may have.
 
     Args:
@@ -155,10 +157,12 @@ def width(problem: Problem, optimizer: Optimizer, runs: int, recorded: int = 0) 
         optimizer: by which.
         runs: how many there are.
         recorded: bytes of what one run has measured at its end.
+        drawn: bytes of what is drawn ahead for one run.
     """
     count = jax.local_device_count()
     held, work = _run_bytes(problem, optimizer)
     held += 3 * recorded  # as they come, joined, and on their way into a file
+    work += drawn
     memory = devices.memory()
     if (largest := _largest(problem, optimizer)) is None:
         limit = memory // (held + work)
@@ -237,6 +241,15 @@ def record_bytes(problem: Problem, experiment: Experiment) -> int:
     """Of what one run has measured at its end; the evaluations are scalars, and few."""
     found = metrics.shapes(experiment.metrics, start_shapes(problem)[0])
     return len(experiment.recorded_steps) * _bytes(found)
+
+
+@functools.lru_cache(maxsize=8)
+def draw_bytes(problem: Problem, experiment: Experiment) -> int:
+    """Of what is drawn ahead for one run's longest segment."""
+    data, key = _like((), None, problem.data()), start_shapes(problem)[1]
+    drawn = jax.eval_shape(problem.draw, data, key, np.int32(0))
+    segments = np.diff(experiment.evaluated_steps).tolist()
+    return max(segments, default=0) * _bytes(drawn)
 
 
 def state_bytes(problem: Problem, optimizer: Optimizer) -> int:

@@ -87,6 +87,14 @@ class RescaledGradient(NamedTuple):
         """The problem's."""
         return self.problem.batch(data, key, t)
 
+    def draw(self, data: Data, key: Key, t: Array) -> Any:
+        """The problem's."""
+        return self.problem.draw(data, key, t)
+
+    def take(self, data: Data, drawn: Any) -> Batch:
+        """The problem's."""
+        return self.problem.take(data, drawn)
+
     def slope(self, params: Params, batch: Batch) -> tuple[Array, Update]:
         """The problem's loss, and its gradient multiplied in the wider of both types."""
 

@@ -103,7 +103,8 @@ def run_shards(
     with devices.precision(problem.dtype):
         first, last = kept.part(experiment.runs)
         recorded = programs.record_bytes(problem, experiment)
-        width = programs.width(problem, optimizer, max(1, last - first), recorded)
+        drawn = programs.draw_bytes(problem, experiment)
+        width = programs.width(problem, optimizer, max(1, last - first), recorded, drawn)
         compiling = 0.0
         while width:
             try:

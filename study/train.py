@@ -18,7 +18,7 @@ from study import metrics, trees
 from study.metrics import METRICS, Step
 from study.optimizers import Optimizer
 from study.problems import Problem
-from study.types import Array, Data, Key, Params, Scalar, Update
+from study.types import Array, Batch, Data, Key, Params, Scalar, Update
 
 
 class State(NamedTuple):
@@ -129,6 +129,17 @@ def step(
 ) -> tuple[State, Step]:
     """One step on batch t: Optax's update is applied, the shadow's only measured."""
     batch = problem.batch(data, data_key, t)
+    return step_on(problem, optimizer, batch, learning_rate, state)
+
+
+def step_on(
+    problem: Problem,
+    optimizer: Optimizer,
+    batch: Batch,
+    learning_rate: Scalar,
+    state: State,
+) -> tuple[State, Step]:
+    """As `step`, on a batch that is there."""
     loss, grad = problem.slope(state.params, batch)
     seen = Seen(
         state.params,
@@ -241,7 +252,8 @@ def segment(
 ) -> tuple[State, dict[str, Array]]:
     """Steps first, ..., first + steps - 1, the 1st and each `record_every`-th measured.
 
-    `rate_at(learning_rate, t)` is the learning rate of step t, from `Schedule.rates`.
+    `rate_at(learning_rate, t)` is the learning rate of step t, from `Schedule.rates`. What
+    a problem can draw ahead is drawn for all steps at once.
 
     Returns:
         The state after the last step, and records [ceil(steps / record_every), ...];
@@ -250,9 +262,13 @@ def segment(
     often = tuple(name for name in names if not METRICS[name].costly)
     seldom = tuple(name for name in names if METRICS[name].costly)
 
+    draw = functools.partial(problem.draw, data, data_key)
+    drawn = jax.vmap(draw)(first + jnp.arange(steps))
+
     def advance(state: State, t: Array) -> tuple[State, Step]:
+        batch = problem.take(data, jax.tree.map(lambda x: x[t - first], drawn))
         rate = rate_at(learning_rate, t)
-        return step(problem, optimizer, data, rate, data_key, state, t)
+        return step_on(problem, optimizer, batch, rate, state)
 
     def slot(length: int, carry: Any, start: Array) -> Any:
         """`length` steps from `start`, the first of them measured."""

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.flatten_util
@@ -21,6 +22,17 @@ def test_a_problem_is_a_function_of_its_fields_and_a_key(problem, key):
         jax.tree.map(np.testing.assert_array_equal, one, other)
     batches = [p.sample(p.data(), key) for p in (problem, twin)]
     jax.tree.map(np.testing.assert_array_equal, *batches)
+
+
+@pytest.mark.parametrize("problem", EVERY_PROBLEM, ids=str)
+def test_a_batch_drawn_ahead_is_that_of_its_step(problem, key):
+    arrays = jax.tree.map(jnp.asarray, problem.data())
+    steps = jnp.arange(3, 6)
+    drawn = jax.vmap(functools.partial(problem.draw, arrays, key))(steps)
+    for i, t in enumerate(steps):
+        ahead = problem.take(arrays, jax.tree.map(lambda x, i=i: x[i], drawn))
+        batch = problem.batch(arrays, key, t)
+        jax.tree.map(np.testing.assert_array_equal, ahead, batch)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

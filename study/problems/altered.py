@@ -38,6 +38,16 @@ class Altered:
         """The problem's."""
         return self.problem.batch(data, key, t)
 
+    def draw(self, data: Data, key: Key, t: Array) -> Any:
+        """For `take`: nothing yet, since a subclass may change `batch`."""
+        del data
+        return key, t
+
+    def take(self, data: Data, drawn: Any) -> Batch:
+        """As `batch`."""
+        key, t = drawn
+        return self.batch(data, key, t)
+
     def examples(self, batch: Batch) -> Batch:
         """The problem's."""
         return self.problem.examples(batch)

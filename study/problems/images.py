@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from study.problems.base import PROBLEMS, Problem, in_parts
+from study.problems.base import PROBLEMS, Indexed, Problem, in_parts
 
 if TYPE_CHECKING:
     from study.data import Splits
@@ -77,7 +77,7 @@ class Classification(Problem, abc.ABC):
 
 @PROBLEMS.register
 @dataclasses.dataclass(frozen=True)
-class Digits(Classification):
+class Digits(Indexed, Classification):
     """Handwritten digits (1,797 real 8 x 8 images), classified by an MLP.
 
     Softmax cross-entropy in nats over 10 classes. Batches are drawn from the 1,077
@@ -110,9 +110,14 @@ class Digits(Classification):
 
         return data.digits()
 
-    def sample(self, data: Data, key: Key) -> Batch:
+    def indices(self, data: Data, key: Key) -> Array:
+        """[batch]."""
+        return _indices(data, key, self.batch_size)
+
+    def take(self, data: Data, drawn: Array) -> Batch:
         """(images [batch, 64], labels [batch])."""
-        return _draw(data, key, self.batch_size)
+        images, labels = data["train"]
+        return images[drawn], labels[drawn]
 
     def network(self) -> Network:
         """An MLP: {layers: {i: {kernel [in, out], bias [out]}}}."""
@@ -137,7 +142,7 @@ class Digits(Classification):
 
 @PROBLEMS.register
 @dataclasses.dataclass(frozen=True)
-class LeNet(Classification):
+class LeNet(Indexed, Classification):
     """Images of 28 x 28 pixels, classified by LeNet-5.
 
     The images are scikit-learn's digits, each pixel three by three and a margin of two, or
@@ -178,9 +183,14 @@ class LeNet(Classification):
             *(data.Split(enlarged(part.inputs), part.labels) for part in data.digits())
         )
 
-    def sample(self, data: Data, key: Key) -> Batch:
+    def indices(self, data: Data, key: Key) -> Array:
+        """[batch]; none of all images."""
+        return _indices(data, key, self.batch_size)
+
+    def take(self, data: Data, drawn: Array) -> Batch:
         """(images [batch, 28, 28], labels [batch])."""
-        return data["train"] if not self.batch_size else _draw(data, key, self.batch_size)
+        images, labels = data["train"]
+        return (images[drawn], labels[drawn]) if self.batch_size else (images, labels)
 
     def parts(self, batch: Batch) -> Batch | None:
         """A batch of all images, in equal parts."""
@@ -200,12 +210,10 @@ class LeNet(Classification):
         )
 
 
-def _draw(data: Data, key: Key, count: int) -> Batch:
+def _indices(data: Data, key: Key, count: int) -> Array:
     import jax
 
-    images, labels = data["train"]
-    chosen = jax.random.randint(key, (count,), 0, labels.shape[0])
-    return images[chosen], labels[chosen]
+    return jax.random.randint(key, (count,), 0, data["train"][1].shape[0])
 
 
 def enlarged(inputs: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from study.problems.base import PROBLEMS, Problem
+from study.problems.base import PROBLEMS, Indexed
 
 if TYPE_CHECKING:
     from study.types import Array, Batch, Data, Key, Params
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @PROBLEMS.register
 @dataclasses.dataclass(frozen=True)
-class InvariantRegression(Problem):
+class InvariantRegression(Indexed):
     """f(w) = mean (x.w / |w| - y)^2 / 2, so that f(c w) = f(w) for every c > 0.
 
     What a normalisation layer does to the weights before it. Inputs are normal, targets
@@ -68,14 +68,20 @@ class InvariantRegression(Problem):
         w = jax.random.normal(key, (self.inputs,), self.dtype)
         return {"w": w * (jnp.asarray(self.length, w.dtype) / jnp.linalg.norm(w))}
 
-    def sample(self, data: Data, key: Key) -> Batch:
+    def indices(self, data: Data, key: Key) -> Array:
+        """[batch]; none of all samples."""
+        import jax
+
+        del data
+        return jax.random.randint(key, (self.batch_size or 0,), 0, self.samples)
+
+    def take(self, data: Data, drawn: Array) -> Batch:
         """(x, y) of a batch."""
         import jax
 
         if self.batch_size is None:
             return data
-        chosen = jax.random.randint(key, (self.batch_size,), 0, self.samples)
-        return jax.tree.map(lambda array: array[chosen], data)
+        return jax.tree.map(lambda array: array[drawn], data)
 
     def examples(self, batch: Batch) -> Batch:
         """(x [sample, 1, input], y [sample, 1])."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from study.data import SYNTHETIC
-from study.problems.base import PROBLEMS, Problem, in_parts
+from study.problems.base import PROBLEMS, Indexed, in_parts
 
 if TYPE_CHECKING:
     from study.networks import Network
@@ -22,7 +22,7 @@ GROUPS = 4
 
 @PROBLEMS.register
 @dataclasses.dataclass(frozen=True)
-class Text(Problem):
+class Text(Indexed):
     """The next character of a text, by a causal pre-norm transformer.
 
     Cross-entropy in nats a character. The text is the study's synthetic language, or a
@@ -110,19 +110,24 @@ class Text(Problem):
         """Of the transformer."""
         return self._network().init(key)
 
-    def sample(self, data: Data, key: Key) -> Batch:
-        """Windows [batch, context + 1]."""
+    def indices(self, data: Data, key: Key) -> Array:
+        """Of windows [batch], or their first characters [batch, 1]; none of them all."""
         import jax
+
+        if self.windows:
+            return jax.random.randint(key, (self.batch_size,), 0, self.windows)
+        last = data["train"].shape[0] - self.context
+        return jax.random.randint(key, (self.batch_size, 1), 0, last)
+
+    def take(self, data: Data, drawn: Array) -> Batch:
+        """Windows [batch, context + 1]."""
         import jax.numpy as jnp
 
         if not self.batch_size:
             return data["train"]
         if self.windows:
-            chosen = jax.random.randint(key, (self.batch_size,), 0, self.windows)
-            return data["train"][chosen]
-        last = data["train"].shape[0] - self.context
-        starts = jax.random.randint(key, (self.batch_size, 1), 0, last)
-        return data["train"][starts + jnp.arange(self.context + 1)[None]]
+            return data["train"][drawn]
+        return data["train"][drawn + jnp.arange(self.context + 1)[None]]
 
     def parts(self, batch: Batch) -> Batch | None:
         """A batch of all windows, in equal parts."""
