@@ -27,7 +27,8 @@ from study.types import Data, Params
 
 CACHE = 1 << 20
 """Bytes of state that the runs of a group may have. With gradient, updates and what lies
-between, of the order of a core's caches; half and double of it measure alike."""
+between, of the order of a core's caches; half of it measures alike, double a little slower
+where every step is measured."""
 
 
 class Shape(NamedTuple):

@@ -35,6 +35,11 @@ def test_a_batch_drawn_ahead_is_that_of_its_step(problem, key):
         jax.tree.map(np.testing.assert_array_equal, ahead, batch)
 
 
+def test_what_no_segment_would_see_is_refused():
+    with pytest.raises(TypeError, match="say it in `indices`"):
+        type("Own", (Digits,), {"sample": lambda self, data, key: data})
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_loss_and_gradient_are_finite_and_of_the_problems_dtype(name, dtype, key):

@@ -63,7 +63,7 @@ def test_it_runs_and_gives_rows():
     done = run(*few, "--no-track")
     assert done.returncode == 0, done.stderr
     for words in (
-        "bare loop",
+        "bare loop, drawn ahead",
         "no metrics",
         "metrics every 10 steps",
         "metrics every step",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from experiments.speed.loops import Timed
 
-BARE, PLAIN = "bare loop", "no metrics"
+BARE, AHEAD, PLAIN = "bare loop", "bare loop, drawn ahead", "no metrics"
 EVERY_10, EVERY_STEP = "metrics every 10 steps", "metrics every step"
 PYTHON, TORCH = "Python loop", "PyTorch"
 LONG = 2.0  # seconds
@@ -114,6 +114,7 @@ def of_problem(name: str, options: Options, floor: Any) -> list[Row]:
         )
         timed = {
             BARE: loops.bare(problem, "adam", runs, steps),
+            AHEAD: loops.bare(problem, "adam", runs, steps, ahead=True),
             PLAIN: ours(("loss",), steps),
             EVERY_10: ours(every, 10),
             EVERY_STEP: ours(every, 1),

@@ -83,8 +83,13 @@ def ours(
     return run
 
 
-def bare(problem: Problem, rule: str, runs: int, steps: int) -> Timed:
-    """The same training in as few lines as it takes, on the same devices and layout."""
+def bare(problem: Problem, rule: str, runs: int, steps: int, ahead: bool = False) -> Timed:
+    """The same training in as few lines as it takes, on the same devices and layout.
+
+    With `ahead`, batches are drawn as ours are; else step by step, as people write it.
+    """
+    import functools
+
     import jax
     import jax.numpy as jnp
     import optax
@@ -97,15 +102,19 @@ def bare(problem: Problem, rule: str, runs: int, steps: int) -> Timed:
     data = jax.device_put(problem.data(), replicated)
 
     def train(data, rate, key, params):
-        made = getattr(optax, rule)(rate)
+        made, draws = getattr(optax, rule)(rate), jnp.arange(steps)
+        batch = functools.partial(problem.batch, data, key)
+        if ahead:
+            draws = jax.vmap(functools.partial(problem.draw, data, key))(draws)
+            batch = functools.partial(problem.take, data)
 
-        def step(carry, t):
+        def step(carry, drawn):
             params, state = carry
-            grad = jax.grad(problem.loss)(params, problem.batch(data, key, t))
+            grad = jax.grad(problem.loss)(params, batch(drawn))
             update, state = made.update(grad, state)
             return (optax.apply_updates(params, update), state), None
 
-        return jax.lax.scan(step, (params, made.init(params)), jnp.arange(steps))[0]
+        return jax.lax.scan(step, (params, made.init(params)), draws)[0]
 
     def of_a_device(data, *runs):
         one = lambda run: train(data, *run)  # noqa: E731

@@ -6,7 +6,7 @@ module.
 
 from study.problems.altered import Altered
 from study.problems.autoencoder import ImageVAE
-from study.problems.base import PROBLEMS, Problem
+from study.problems.base import PROBLEMS, Indexed, Problem
 from study.problems.bigram import Bigrams
 from study.problems.blocks import BlockQuadratic
 from study.problems.chebyshev import ChebyshevFit
@@ -55,6 +55,7 @@ __all__ = [
     "ImageMLP",
     "ImageVAE",
     "InContextRegression",
+    "Indexed",
     "InvariantRegression",
     "LeNet",
     "LogisticRegression",

@@ -203,9 +203,15 @@ class WholeData(Problem, abc.ABC):
 class Indexed(Problem, abc.ABC):
     """A problem whose batches are picked from its data by random indices.
 
-    They are drawn for many steps at once: in each step of a small network, a random
-    generator's many small loops cost up to a tenth of the time.
+    They are drawn for many steps at once: one by one, most of a random generator's time
+    goes into starting its many small loops.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuses a `sample` or `batch` of its own, of which no segment would know."""
+        super().__init_subclass__(**options)
+        for name in {"sample", "batch"} & vars(cls).keys():
+            raise TypeError(f"{cls.__name__}.{name}: say it in `indices` and `take`")
 
     @abc.abstractmethod
     def indices(self, data: Data, key: Key) -> Array:
@@ -216,7 +222,7 @@ class Indexed(Problem, abc.ABC):
         """The batch of the samples with these indices."""
 
     def sample(self, data: Data, key: Key) -> Batch:
-        """One batch; say how it is drawn in `indices` and `take`."""
+        """One batch, drawn with this key."""
         return self.take(data, self.indices(data, key))
 
     def draw(self, data: Data, key: Key, t: Array) -> Array:
