@@ -11,7 +11,7 @@ Prediction. 100 runs of Adam on Digits (width 64): 16 times PyTorch (SGD: 8 time
 Varied.     Four problems, 1 to 1,000 runs, no metrics, every 10 steps, every step. All of a
             row run alternately in one process after a warm-up that compiles; a ratio is
             the median over rounds, with the smallest and the largest. Nobody evaluates.
-Cost.       A quarter of an hour on two CPU cores; PyTorch where it is installed.
+Cost.       A quarter to half an hour on two CPU cores; PyTorch where it is installed.
 
     python -m experiments.speed                        print
     python -m experiments.speed --publish              and write results/speed/speed.json
