@@ -348,7 +348,8 @@ def medians(count: int, units: str = "seeds", *, bands: bool = True) -> str:
 def write(figure: Figure, kind: str) -> bytes:
     """The figure as `png`, `pdf` or `svg`, the same bytes for the same figure.
 
-    A PNG has 96 colours and at most 1,250 pixels across, for git keeps every version.
+    The ids of an SVG's clips are hashes of the layout, whose last bits may differ between
+    processes. A PNG has 96 colours and at most 1,250 pixels across, for git keeps every version.
     """
     from PIL import Image
 
