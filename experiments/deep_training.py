@@ -358,6 +358,8 @@ NET_LOOKS = {
 
 
 def _draw_layers(axes: Axes, results: Results) -> None:
+    from study import figures
+
     for net, (colour, dash) in NET_LOOKS.items():
         norms = results.selected(getattr(results.experiment, net)).start_norm.values
         shown = np.where(norms > 0, norms, np.nan)
@@ -367,7 +369,7 @@ def _draw_layers(axes: Axes, results: Results) -> None:
         yscale="log", xlabel="Layer", ylabel="Length of its gradient", ylim=(1e-15, 30)
     )
     axes.set_title("b  Gradients at the start")
-    axes.legend()
+    figures.direct_labels(axes, (17, 17, 11, 6))
 
 
 def _draw_turns(axes: Axes, results: Results) -> None:

@@ -436,6 +436,8 @@ def _draw_gains(axes: Axes, results: Results, name: str, title: str) -> None:
 
 def _draw_factors(axes: Axes) -> None:
     """The best factors and Adam's by relative deviation."""
+    from study import figures
+
     deviations = np.geomspace(0.1, 10, 200)
     looks: Any = (
         ("sign", "#000000", "-", "best for a sign"),
@@ -446,7 +448,7 @@ def _draw_factors(axes: Axes) -> None:
         axes.plot(deviations, factors(deviations)[name], color=colour, ls=dash, label=label)
     axes.set(xscale="log", xlabel="Relative deviation", ylabel="Factor", ylim=(0, 1.04))
     axes.set_title("d  By how much to shorten")
-    axes.legend()
+    figures.direct_labels(axes, (0.25, 2.5, 0.7))
 
 
 if __name__ == "__main__":

@@ -491,6 +491,8 @@ def _draw_groups(panel: Axes, results: Results, name: str) -> None:
 
 
 def _draw_law(panel: Axes, results: Results) -> None:
+    from study import figures
+
     records = results.selected(results.experiment.problem)
     if "law" not in records:
         panel.set_axis_off()
@@ -507,7 +509,7 @@ def _draw_law(panel: Axes, results: Results) -> None:
     panel.set(xscale="log", yscale="log", xlabel="Steps t", ylim=(1e-2, 10))
     panel.set_ylabel(r"$\pi_k\, t\, \cdot$ loss of class k")
     panel.set_title("f  One-hot inputs: 1 / t")
-    panel.legend(loc="lower right", handlelength=3)
+    figures.direct_labels(panel, 2 * records.class_place.values)
 
 
 if __name__ == "__main__":

@@ -376,6 +376,8 @@ def draw(results: Results) -> dict[str, Figure]:
 
 
 def _draw_sizes(axes: Axes, results: Results) -> None:
+    from study import figures
+
     for net, colour in zip(
         NETS[::-1], ("#000000", "#e69f00", "#56b4e9", "#666666"), strict=True
     ):
@@ -391,7 +393,7 @@ def _draw_sizes(axes: Axes, results: Results) -> None:
     axes.set(yscale="log", xlabel="Layer", ylabel="Gradient, root mean square")
     axes.set_ylim(1e-42, 1)
     axes.set_title("a  Gradients by layer")
-    axes.legend(ncols=2, loc="center")
+    figures.direct_labels(axes, (14, 10, 5, 6))
 
 
 def _draw_steps(axes: Axes, results: Results) -> None:

@@ -308,6 +308,21 @@ def scatter_labels(
         )
 
 
+def direct_labels(axes: Axes, at: Sequence[float]) -> None:
+    """Names on the curves themselves, along them and in their colours: no legend.
+
+    Args:
+        axes: with labelled lines.
+        at: where on x each of them has its name.
+    """
+    from labellines import labelLines
+
+    _, labels = axes.get_legend_handles_labels()
+    lines = [line for line in axes.get_lines() if line.get_label() in labels]
+    size = mpl.rcParams["legend.fontsize"]
+    labelLines(lines, align=True, xvals=list(at), outline_width=3, fontsize=size)
+
+
 def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
     """One legend for the whole figure, below it."""
     handles, labels = axes.get_legend_handles_labels()

@@ -173,16 +173,10 @@ def _fold(terms: Array, by: Callable[..., Array] = jnp.sum) -> Array:
     """
     count = terms.shape[-1]
     rows = [r for r in range(2, 33) if count % r == 0 and count // r <= 32]
-    if count <= 32 or not rows:
+    if count <= 32 or not rows or jax.default_backend() != "cpu":
         return by(terms, -1)
-
-    def twice(terms: Array) -> Array:
-        table = terms.reshape(*terms.shape[:-1], rows[0], -1)
-        return by(jax.lax.optimization_barrier(by(table, -2)), -1)
-
-    return jax.lax.platform_dependent(
-        terms, cpu=twice, default=functools.partial(by, axis=-1)
-    )
+    table = terms.reshape(*terms.shape[:-1], rows[0], -1)
+    return by(jax.lax.optimization_barrier(by(table, -2)), -1)
 
 
 def _total(values: list[Array], by_leaf: bool) -> Array:
