@@ -364,7 +364,8 @@ def write(figure: Figure, kind: str) -> bytes:
     """The figure as `png`, `pdf` or `svg`, the same bytes for the same figure.
 
     The ids of an SVG's clips are hashes of the layout, whose last bits may differ between
-    processes. A PNG has 96 colours and at most 1,250 pixels across, for git keeps every version.
+    processes. A PNG has 96 colours and at most 1,250 pixels across, for git keeps every
+    version.
     """
     from PIL import Image
 

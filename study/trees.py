@@ -25,18 +25,14 @@ Array = jax.Array
 
 @jax.tree_util.register_pytree_node_class
 class Vector:
-    """A tree to be measured in many ways: its lengths are found once, and faster.
+    """A tree to be measured in many ways: what has been found is not traced again.
 
-    XLA merges equal sums, but not the choice in `_squares`.
+    XLA merges equal sums, but not the choice in `_squares`, and tracing takes time too.
     """
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
-
-    @functools.cached_property
-    def polar(self) -> _Polar:
-        """Its leaves' lengths and directions."""
-        return _join(*_squares(flat(self.tree)))
+        self.found: dict[Any, Any] = {}
 
     def tree_flatten(self) -> tuple[tuple[Tree], None]:
         """For jax: the tree's leaves are its own."""
@@ -48,12 +44,28 @@ class Vector:
         return cls(*children)
 
 
+def _once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator of a function of trees; its first, if a Vector, remembers the result."""
+
+    @functools.wraps(function)
+    def find(first: Tree, *rest: Any) -> Any:
+        if not isinstance(first, Vector):
+            return function(first, *rest)
+        key = function, *map(id, rest)
+        if key not in first.found:
+            first.found[key] = function(first, *rest), rest  # which keeps the ids taken
+        return first.found[key][0]
+
+    return find
+
+
 def names(tree: Tree) -> tuple[str, ...]:
     """The leaves' paths, such as `layers.0.kernel`, in the order of `jax.tree.leaves`."""
     paths = [path for path, _ in jax.tree.leaves_with_path(tree)]
     return tuple(jax.tree_util.keystr(p, simple=True, separator=".") for p in paths)
 
 
+@_once
 def flat(tree: Tree) -> list[Array]:
     """The leaves as vectors, half precisions widened to float32."""
     leaves = map(jnp.asarray, jax.tree.leaves(tree))
@@ -84,19 +96,17 @@ def sizes(tree: Tree) -> list[int]:
 
 def size(tree: Tree, by_leaf: bool = False) -> Array:
     """The number of elements, a float."""
-    return _total([jnp.asarray(n, jnp.float32) for n in sizes(tree)], by_leaf)
+    return _total(jnp.asarray(sizes(tree), jnp.float32), by_leaf)
 
 
 def nonzero(tree: Tree, by_leaf: bool = False) -> Array:
     """How many elements are not zero, as a float: exact to 2^24 in float32."""
-    return _total([_fold(jnp.square(jnp.sign(x))) for x in flat(tree)], by_leaf)
+    return _total(_nonzero(tree), by_leaf)
 
 
 def opposed(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
     """How many elements of a and b have opposite signs, as a float."""
-    signs = [jnp.sign(x) * jnp.sign(y) for x, y in zip(flat(a), flat(b), strict=True)]
-    # The choice makes XLA store the terms on CPU in one loop, faster than its fused sum.
-    return _total([_fold(jnp.where(s >= 0, 0, -s)) for s in signs], by_leaf)
+    return _total(_opposed(a, b), by_leaf)
 
 
 def spread(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
@@ -104,16 +114,7 @@ def spread(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
 
     inf from 1e30 on, so where one of the two is zero alone; NaN if all are zero.
     """
-    one, other = _polar(a).lengths, _polar(b).lengths
-    nowhere, between = (one == 0) & (other == 0), one / other
-    # By Cauchy's inequality the lengths' quotient lies between the elements'. Elements
-    # zero in both take it, and one stored quotient serves both extremes.
-    quotients = [
-        jnp.where((x == 0) & (y == 0), between[i], jnp.abs(x / y))
-        for i, (x, y) in enumerate(zip(flat(a), flat(b), strict=True))
-    ]
-    largest = jnp.where(nowhere, 0, jnp.stack([_fold(q, jnp.max) for q in quotients]))
-    smallest = jnp.where(nowhere, jnp.inf, jnp.stack([_fold(q, jnp.min) for q in quotients]))
+    largest, smallest = _extremes(a, b)
     if not by_leaf:
         largest, smallest = largest.max(), smallest.min()
     ratio = largest / smallest
@@ -122,19 +123,17 @@ def spread(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
 
 def dot(a: Tree, b: Tree, by_leaf: bool = False) -> Array:
     """<a, b>."""
-    pairs = zip(flat(a), flat(b), strict=True)
-    return _total([_fold(x * y) for x, y in pairs], by_leaf)
+    return _total(_dots(a, b), by_leaf)
 
 
 def one_norm(tree: Tree, by_leaf: bool = False) -> Array:
     """|a|_1."""
-    return _total([_fold(jnp.abs(x)) for x in flat(tree)], by_leaf)
+    return _total(_one_norms(tree), by_leaf)
 
 
 def norm(tree: Tree, by_leaf: bool = False) -> Array:
     """|a|_2, with no overflow or underflow of the squares."""
-    lengths = _polar(tree).lengths
-    return lengths if by_leaf else _whole(lengths).lengths[0]
+    return _polar(tree).lengths if by_leaf else _whole(tree).lengths[0]
 
 
 def cosine(a: Tree, b: Tree, by_leaf: bool = False, *, opposite: bool = False) -> Array:
@@ -179,31 +178,76 @@ def _fold(terms: Array, by: Callable[..., Array] = jnp.sum) -> Array:
     return by(jax.lax.optimization_barrier(by(table, -2)), -1)
 
 
-def _total(values: list[Array], by_leaf: bool) -> Array:
-    stacked = jnp.stack(values)
-    return stacked if by_leaf else stacked.sum()
+def _total(leaves: Array, by_leaf: bool) -> Array:
+    return leaves if by_leaf else leaves.sum()
 
 
+@_once
+def _nonzero(tree: Tree) -> Array:
+    return jnp.stack([_fold(jnp.square(jnp.sign(x))) for x in flat(tree)])
+
+
+@_once
+def _opposed(a: Tree, b: Tree) -> Array:
+    signs = [jnp.sign(x) * jnp.sign(y) for x, y in zip(flat(a), flat(b), strict=True)]
+    # The choice makes XLA store the terms on CPU in one loop, faster than its fused sum.
+    return jnp.stack([_fold(jnp.where(s >= 0, 0, -s)) for s in signs])
+
+
+@_once
+def _dots(a: Tree, b: Tree) -> Array:
+    return jnp.stack([_fold(x * y) for x, y in zip(flat(a), flat(b), strict=True)])
+
+
+@_once
+def _one_norms(tree: Tree) -> Array:
+    return jnp.stack([_fold(jnp.abs(x)) for x in flat(tree)])
+
+
+@_once
+def _extremes(a: Tree, b: Tree) -> tuple[Array, Array]:
+    """Largest and smallest |a_i / b_i| [leaf], 0 and inf where all elements are zero."""
+    one, other = _polar(a).lengths, _polar(b).lengths
+    nowhere, between = (one == 0) & (other == 0), one / other
+    # By Cauchy's inequality the lengths' quotient lies between the elements'. Elements
+    # zero in both take it, and one stored quotient serves both extremes.
+    quotients = [
+        jnp.where((x == 0) & (y == 0), between[i], jnp.abs(x / y))
+        for i, (x, y) in enumerate(zip(flat(a), flat(b), strict=True))
+    ]
+    largest = jnp.where(nowhere, 0, jnp.stack([_fold(q, jnp.max) for q in quotients]))
+    smallest = jnp.where(
+        nowhere, jnp.inf, jnp.stack([_fold(q, jnp.min) for q in quotients])
+    )
+    return largest, smallest
+
+
+@_once
 def _chord(a: Tree, b: Tree, by_leaf: bool, sign: int) -> Array:
     """|x - sign y|^2 of the unit vectors x, y along a and b, by leaf or of the whole.
 
     Let leaf l hold the shares p and q of the lengths of a and b. For unit vectors x, y
     along the leaves, |p x - q y|^2 = (p - q)^2 + p q |x - y|^2.
     """
+    chords = _chords(a, b, sign)
+    if by_leaf:
+        return chords
+    p, q = (_polar(t).lengths * _whole(t).factors[0] for t in (a, b))
+    both, rest = p * q, jnp.square(p - q)
+    # A leaf without direction on one side adds its share of the other alone.
+    return jnp.sum(jnp.where(both == 0, rest, rest + both * chords))
+
+
+@_once
+def _chords(a: Tree, b: Tree, sign: int) -> Array:
     one, other = _polar(a), _polar(b)
     pairs = enumerate(zip(flat(a), flat(b), strict=True))
-    chords = jnp.stack(
+    return jnp.stack(
         [
             _fold(jnp.square(x * one.factors[i] - y * (sign * other.factors[i])))
             for i, (x, y) in pairs
         ]
     )
-    if by_leaf:
-        return chords
-    p, q = (t.lengths * _whole(t.lengths).factors[0] for t in (one, other))
-    both, rest = p * q, jnp.square(p - q)
-    # A leaf without direction on one side adds its share of the other alone.
-    return jnp.sum(jnp.where(both == 0, rest, rest + both * chords))
 
 
 class _Polar(NamedTuple):
@@ -213,8 +257,11 @@ class _Polar(NamedTuple):
     factors: Array
 
 
+@_once
 def _polar(tree: Tree) -> _Polar:
-    return tree.polar if isinstance(tree, Vector) else _join(*_scaled(flat(tree)))
+    """Of each leaf."""
+    lengths = _squares if isinstance(tree, Vector) else _scaled
+    return _join(*lengths(flat(tree)))
 
 
 def _join(means: Array, squares: Array) -> _Polar:
@@ -222,9 +269,10 @@ def _join(means: Array, squares: Array) -> _Polar:
     return _Polar(means * roots, 1 / means / roots)
 
 
-def _whole(lengths: Array) -> _Polar:
-    """Of the vector whose leaves have these lengths."""
-    return _join(*_scaled([lengths]))
+@_once
+def _whole(tree: Tree) -> _Polar:
+    """Of the whole vector, from its leaves' lengths."""
+    return _join(*_scaled([_polar(tree).lengths]))
 
 
 @jax.custom_batching.custom_vmap
