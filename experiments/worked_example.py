@@ -327,7 +327,7 @@ def draw(results: Results) -> dict[str, Figure]:
         losses.plot(distance.step, distance, color=colour, ls=dashes, label=label)
     losses.set(xlabel="Step", ylabel="$|w - w^*|$", yscale="log", ylim=(1e-6, 1e4))
     losses.set_title("c  Steps of 0.01: who arrives")
-    figures.direct_labels(losses, (1_200, 1_200, 90, 850))
+    losses.legend(ncols=2, loc="upper left")
 
     colours = ("#56b4e9", "#0072b2", "#009e73", "#e69f00", "#d55e00")
     rates = [r for r in results.experiment.learning_rates if r > 0.1]  # type: ignore
@@ -337,7 +337,7 @@ def draw(results: Results) -> dict[str, Figure]:
         edge.plot(distance.step, shown, color=colour, label=f"{rate:g} / curvature")
     edge.set(xlabel="Step", ylabel="$|w - w^*|$", yscale="log", ylim=(1e-10, 1e7))
     edge.set_title("d  Quadratic: the edge is 2 / curvature")
-    figures.direct_labels(edge, (17, 0.35, 45, 30, 45))
+    edge.legend(ncols=2, loc="upper left")
     figures.note(figure, "One run of each setting; nothing is random.")
     return {"figure": figure}
 

@@ -320,7 +320,7 @@ def direct_labels(axes: Axes, at: Sequence[float]) -> None:
     _, labels = axes.get_legend_handles_labels()
     lines = [line for line in axes.get_lines() if line.get_label() in labels]
     size = mpl.rcParams["legend.fontsize"]
-    labelLines(lines, align=True, xvals=list(at), outline_width=3, fontsize=size)
+    labelLines(lines, align=True, xvals=list(at), outline_width=6, fontsize=size)
 
 
 def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
