@@ -369,7 +369,7 @@ def _draw_layers(axes: Axes, results: Results) -> None:
         yscale="log", xlabel="Layer", ylabel="Length of its gradient", ylim=(1e-15, 30)
     )
     axes.set_title("b  Gradients at the start")
-    figures.direct_labels(axes, (6, 17, 11, 6))
+    figures.direct_labels(axes, (0.25, 0.8, 0.5, 0.42))
 
 
 def _draw_turns(axes: Axes, results: Results) -> None:

@@ -448,7 +448,7 @@ def _draw_factors(axes: Axes) -> None:
         axes.plot(deviations, factors(deviations)[name], color=colour, ls=dash, label=label)
     axes.set(xscale="log", xlabel="Relative deviation", ylabel="Factor", ylim=(0, 1.04))
     axes.set_title("d  By how much to shorten")
-    figures.direct_labels(axes, (0.25, 4, 0.7))
+    figures.direct_labels(axes, (0.2, 0.8, 0.42))
 
 
 if __name__ == "__main__":

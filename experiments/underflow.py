@@ -393,7 +393,7 @@ def _draw_sizes(axes: Axes, results: Results) -> None:
     axes.set(yscale="log", xlabel="Layer", ylabel="Gradient, root mean square")
     axes.set_ylim(1e-42, 1)
     axes.set_title("a  Gradients by layer")
-    figures.direct_labels(axes, (14, 10, 5, 6))
+    figures.direct_labels(axes, (0.56, 0.39, 0.27, 0.71))
 
 
 def _draw_steps(axes: Axes, results: Results) -> None:

@@ -313,14 +313,19 @@ def direct_labels(axes: Axes, at: Sequence[float]) -> None:
 
     Args:
         axes: with labelled lines.
-        at: where on x each of them has its name.
+        at: share of each one's points before its name, in [0, 1].
     """
-    from labellines import labelLines
+    from labellines import labelLine
 
-    _, labels = axes.get_legend_handles_labels()
-    lines = [line for line in axes.get_lines() if line.get_label() in labels]
-    size = mpl.rcParams["legend.fontsize"]
-    labelLines(lines, align=True, xvals=list(at), outline_width=6, fontsize=size)
+    style: Any = {"outline_width": 6, "fontsize": mpl.rcParams["legend.fontsize"]}
+    named = [x for x in axes.get_lines() if not str(x.get_label()).startswith("_")]
+    for line, share in zip(named, at, strict=False):
+        x, y = (np.asarray(values, float) for values in line.get_data())
+        defined = x[np.isfinite(y)]
+        if len(defined) > 1:  # at its ends, rounding may put a name beside the curve
+            place = np.clip(share, 0.01, 0.99) * (len(defined) - 1)
+            x = np.interp(place, np.arange(len(defined)), defined)
+            labelLine(line, x, align=True, **style)
 
 
 def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:

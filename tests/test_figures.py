@@ -84,3 +84,17 @@ def test_an_unknown_venue_is_refused_with_those_there_are():
         figures.style("nips"),
     ):
         pass
+
+
+def test_names_lie_on_their_curves_wherever_these_are_defined():
+    with figures.style():
+        _, axes = figures.panels(1, 1)
+        x = np.arange(5.0)
+        axes[0, 0].plot(x, 2 * x, label="all")
+        axes[0, 0].plot(x, np.where(x < 3, x, np.nan), label="first three")
+        axes[0, 0].plot(x, np.full(5, np.nan), label="none")
+        figures.direct_labels(axes[0, 0], (0.75, 1, 0.5))
+    placed = {text.get_text(): text.get_position() for text in axes[0, 0].texts}
+    assert placed.keys() == {"all", "first three"}
+    np.testing.assert_allclose(placed["all"], (3, 6), rtol=1e-6)
+    np.testing.assert_allclose(placed["first three"], (1.98, 1.98), rtol=1e-6)
