@@ -509,6 +509,7 @@ def _draw_law(panel: Axes, results: Results) -> None:
     panel.set(xscale="log", yscale="log", xlabel="Steps t", ylim=(1e-2, 10))
     panel.set_ylabel(r"$\pi_k\, t\, \cdot$ loss of class k")
     panel.set_title("f  One-hot inputs: 1 / t")
+    # A curve has its name where it rises, at t = 2 k.
     before = records["time"].values < 2 * records.class_place.values[:, None]
     figures.direct_labels(panel, before.mean(axis=1).tolist())
 

@@ -319,10 +319,10 @@ def direct_labels(axes: Axes, at: Sequence[float]) -> None:
 
     style: Any = {"outline_width": 6, "fontsize": mpl.rcParams["legend.fontsize"]}
     named = [x for x in axes.get_lines() if not str(x.get_label()).startswith("_")]
-    for line, share in zip(named, at, strict=False):
+    for line, share in zip(named, at, strict=True):
         x, y = (np.asarray(values, float) for values in line.get_data())
         defined = x[np.isfinite(y)]
-        if len(defined) > 1:  # at its ends, rounding may put a name beside the curve
+        if len(defined) > 1:  # rounding may take a name at an end off the curve
             place = np.clip(share, 0.01, 0.99) * (len(defined) - 1)
             x = np.interp(place, np.arange(len(defined)), defined)
             labelLine(line, x, align=True, **style)

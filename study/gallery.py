@@ -37,6 +37,10 @@ def main(argv: list[str]) -> None:
     options = tyro.cli(Options, args=argv, prog="python -m experiments draw")
     try:
         kinds, begun, count = cli.kinds(options.format), time.perf_counter(), 0
+        if options.venue:
+            from study import figures
+
+            figures.sizes(options.venue)  # refused before anything is written
         task = functools.partial(
             draw, kinds=kinds, folder=options.output, venue=options.venue
         )

@@ -167,7 +167,7 @@ def _fold(terms: Array, by: Callable[..., Array] = jnp.sum) -> Array:
     """The sum, or what else, over the last axis.
 
     XLA on CPU takes a sum of 33 terms or more through windows of 32, and where its library
-    of kernels leaves that to it, for the smaller leaves, this costs thrice the sum itself.
+    of kernels leaves that to it, for the smaller leaves, this costs more than the sum does.
     Rows and columns of at most 32 need no windows; the barrier keeps the two sums apart.
     """
     count = terms.shape[-1]

@@ -95,6 +95,11 @@ def test_the_gallery_draws_what_there_is_and_names_the_rest(tmp_path, monkeypatc
         gallery.main(["--format", "gif"])
     assert ended.value.code == 2
     assert "error: --format 'gif'" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        gallery.main(["--venue", "nips", "--output", "out"])
+    assert ended.value.code == 2
+    assert "error: --venue 'nips'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_gallery_takes_published_records(tmp_path, monkeypatch, capsys):

@@ -193,3 +193,23 @@ def test_the_spread_ignores_elements_zero_in_both():
     np.testing.assert_allclose(trees.spread(a, b, True), [np.nan, 1.5], rtol=1e-6)
     a["w"] = a["w"].at[0].set(1.0)
     assert trees.spread(a, b) == trees.spread(b, a) == np.inf
+
+
+@pytest.mark.parametrize("count", [32, 64, 100, 101, 640, 1024, 1056])
+@pytest.mark.parametrize("by", [np.sum, np.max, np.min])
+def test_a_fold_is_what_numpy_says_of_the_last_axis(count, by):
+    terms = np.random.default_rng(count).normal(size=(3, count))
+    found = trees._fold(jnp.asarray(terms, jnp.float32), getattr(jnp, by.__name__))
+    np.testing.assert_allclose(
+        found, by(terms.astype(np.float32), -1), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_vector_remembers_of_whom_and_what_it_was_asked():
+    a, b, c = (trees.Vector({"w": jnp.arange(3.0) + i}) for i in (1, 2, 5))
+    for _ in range(2):
+        assert trees.dot(a, b) == 1 * 2 + 2 * 3 + 3 * 4
+        assert trees.dot(a, c) == 1 * 5 + 2 * 6 + 3 * 7
+        both = [trees.cosine(a, b, opposite=turned) for turned in (False, True)]
+        assert both[0] > 0 > both[1]
+        assert trees.cosine(a, b, True).shape == (1,)
