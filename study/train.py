@@ -153,7 +153,7 @@ def step_on(
     applied, inner = apply(optimizer, learning_rate, seen, state.optimizer)
 
     decay = optimizer.decay_update(learning_rate, state.params)
-    update = applied if decay is None else trees.subtract(applied, decay)
+    update = trees.stored(applied if decay is None else trees.subtract(applied, decay))
     decay = optax.tree.zeros_like(update) if decay is None else decay
 
     counterpart, shadow_state = _shadow(optimizer), state.shadow

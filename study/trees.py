@@ -89,6 +89,18 @@ def subtract(a: Tree, b: Tree) -> Tree:
     return jax.tree.map(jnp.subtract, a, b)
 
 
+def stored(tree: Tree) -> Tree:
+    """The tree itself, its leaves computed once as `flat` has them.
+
+    XLA on CPU computes what is quickly found again for each of its readers, and in each
+    shape of theirs: an update that many metrics read is faster stored.
+    """
+    if jax.default_backend() != "cpu":
+        return tree
+    once = lambda x: jax.lax.optimization_barrier(x.ravel()).reshape(x.shape)  # noqa: E731
+    return jax.tree.map(once, tree)
+
+
 def sizes(tree: Tree) -> list[int]:
     """The numbers of elements, by leaf."""
     return [leaf.size for leaf in jax.tree.leaves(tree)]
@@ -178,20 +190,37 @@ def _fold(terms: Array, by: Callable[..., Array] = jnp.sum) -> Array:
     return by(jax.lax.optimization_barrier(by(table, -2)), -1)
 
 
+def _apart(terms: Array) -> Array:
+    """The terms of a sum, which XLA's library of kernels on CPU then only adds up.
+
+    Taken into its sum they cost more than in a loop of XLA's that stores them. The choice
+    changes nothing; the library has none.
+    """
+    return jnp.where(jnp.isnan(terms), jnp.nan, terms)
+
+
 def _total(leaves: Array, by_leaf: bool) -> Array:
     return leaves if by_leaf else leaves.sum()
 
 
 @_once
+def _signs(tree: Tree) -> list[Array]:
+    return [jnp.sign(x) for x in flat(tree)]
+
+
+@_once
 def _nonzero(tree: Tree) -> Array:
-    return jnp.stack([_fold(jnp.square(jnp.sign(x))) for x in flat(tree)])
+    return jnp.stack([_fold(jnp.square(x)) for x in _signs(tree)])
 
 
 @_once
 def _opposed(a: Tree, b: Tree) -> Array:
-    signs = [jnp.sign(x) * jnp.sign(y) for x, y in zip(flat(a), flat(b), strict=True)]
-    # The choice makes XLA store the terms on CPU in one loop, faster than its fused sum.
-    return jnp.stack([_fold(jnp.where(s >= 0, 0, -s)) for s in signs])
+    # The product with a sign has no underflow; NaN, which no comparison counts, is found
+    # in the lengths.
+    pairs = zip(flat(a), _signs(b), strict=True)
+    found = [_fold(jnp.where(x * s < 0, jnp.ones_like(x), 0)) for x, s in pairs]
+    lost = jnp.isnan(_polar(a).lengths) | jnp.isnan(_polar(b).lengths)
+    return jnp.where(lost, jnp.nan, jnp.stack(found))
 
 
 @_once
@@ -241,13 +270,11 @@ def _chord(a: Tree, b: Tree, by_leaf: bool, sign: int) -> Array:
 @_once
 def _chords(a: Tree, b: Tree, sign: int) -> Array:
     one, other = _polar(a), _polar(b)
-    pairs = enumerate(zip(flat(a), flat(b), strict=True))
-    return jnp.stack(
-        [
-            _fold(jnp.square(x * one.factors[i] - y * (sign * other.factors[i])))
-            for i, (x, y) in pairs
-        ]
-    )
+    gaps = [
+        x * one.factors[i] - y * (sign * other.factors[i])
+        for i, (x, y) in enumerate(zip(flat(a), flat(b), strict=True))
+    ]
+    return jnp.stack([_fold(_apart(jnp.square(gap))) for gap in gaps])
 
 
 class _Polar(NamedTuple):

@@ -195,6 +195,17 @@ def test_the_spread_ignores_elements_zero_in_both():
     assert trees.spread(a, b) == trees.spread(b, a) == np.inf
 
 
+@pytest.mark.parametrize("kind", [trees.Vector, lambda tree: tree])
+def test_opposed_signs_count_at_any_size_and_nan_is_not_lost(kind):
+    a = [[1e-30, -1e-30, 0, 1e30, -np.inf, 2], [0, 0], [1, np.nan], [1, -1]]
+    b = [[-1e-30, -1e-30, 1, -1e30, 3, 0], [1, 0], [-1, 1], [np.nan, 1]]
+    a, b = ([jnp.asarray(leaf, jnp.float32) for leaf in tree] for tree in (a, b))
+    for one, other in ((a, b), (b, a)):
+        found = trees.opposed(kind(one), kind(other), True)
+        np.testing.assert_array_equal(found, [3, 0, np.nan, np.nan])
+    assert trees.opposed(kind(a[:2]), kind(b[:2])) == 3
+
+
 @pytest.mark.parametrize("count", [32, 64, 100, 101, 640, 1024, 1056])
 @pytest.mark.parametrize("by", [np.sum, np.max, np.min])
 def test_a_fold_is_what_numpy_says_of_the_last_axis(count, by):
