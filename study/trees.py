@@ -193,8 +193,8 @@ def _fold(terms: Array, by: Callable[..., Array] = jnp.sum) -> Array:
 def _apart(terms: Array) -> Array:
     """The terms of a sum, which XLA's library of kernels on CPU then only adds up.
 
-    Taken into its sum they cost more than in a loop of XLA's that stores them. The choice
-    changes nothing; the library has none.
+    Taken into its sum they cost more than in a loop of XLA's that stores them. NaN stays
+    NaN, so the choice changes nothing; but the library knows no choices.
     """
     return jnp.where(jnp.isnan(terms), jnp.nan, terms)
 
