@@ -118,7 +118,7 @@ def run_cell(
             made = streams.updates(optimizer, rate, stream)
             return streams.vector(jax.tree.map(lambda u: u[watched], made))
 
-        found = np.asarray(jax.jit(jax.vmap(updates))(many))
+        found = np.asarray(devices.jit(jax.vmap(updates))(many))
         params = jax.eval_shape(problem.init, jax.random.key(0))
         dataset = xr.Dataset(
             {"updates": (("seed", "step", "element"), found)},
@@ -138,10 +138,10 @@ def _streams(
     import jax
     import jax.numpy as jnp
 
-    from study import streams
+    from study import devices, streams
 
     record = functools.partial(streams.record, problem, guide, guide_rate, steps)
-    many = jax.jit(jax.vmap(record, in_axes=(0, None)))
+    many = devices.jit(jax.vmap(record, in_axes=(0, None)))
     return many(jnp.arange(seeds, dtype=jnp.int32), problem.data())
 
 

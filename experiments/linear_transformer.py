@@ -400,7 +400,7 @@ def _trainer(
         out_specs=by_run.spec,
         check_vma=False,
     )
-    return jax.jit(mapped)
+    return devices.jit(mapped)
 
 
 def _seen(step: Any, average: Any) -> dict[str, Any]:

@@ -75,9 +75,9 @@ def compiled(problem: Problem, optimizer: Optimizer, shape: Shape) -> Programs:
     evaluated = lambda state: state.params  # noqa: E731
     if type(optimizer).evaluated is not Optimizer.evaluated:
         show = lambda state: optimizer.evaluated(state.optimizer, state.params)  # noqa: E731
-        shown = jax.jit(jax.vmap(show), out_shardings=by_run)
+        shown = devices.jit(jax.vmap(show), out_shardings=by_run)
         evaluated = shown.lower(many(state)).compile()
-    begin = jax.jit(jax.vmap(start, in_axes=(0, 0, None)), out_shardings=by_run)
+    begin = devices.jit(jax.vmap(start, in_axes=(0, 0, None)), out_shardings=by_run)
     starts = _like((shape.seeds,), replicated, (params, key))
     together = group(problem, optimizer, shape.width)
     segments = {}
@@ -88,7 +88,7 @@ def compiled(problem: Problem, optimizer: Optimizer, shape: Shape) -> Programs:
             rate_at=shape.schedule.rates(sum(shape.segments)),
         )
         mapped = _by_groups(segment, (False, True, True, True, False), together)
-        jitted = jax.jit(mapped, donate_argnums=3)
+        jitted = devices.jit(mapped, donate_argnums=3)
         lowered = jitted.lower(data, rates, many(key), many(state), first)
         segments[steps] = lowered.compile()
     return Programs(
@@ -107,7 +107,7 @@ def _evaluate(problem: Problem, width: int, together: int) -> Any:
     evaluate = _by_groups(problem.evaluate, (False, True), together)
     params = _like((width,), by_run, start_shapes(problem)[0])
     data = _like((), replicated, problem.data())
-    return jax.jit(evaluate).lower(data, params).compile()
+    return devices.jit(evaluate).lower(data, params).compile()
 
 
 def _by_groups(

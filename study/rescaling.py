@@ -163,7 +163,7 @@ def turns(
         return jnp.mean(of_update), jnp.mean(of_gradient)
 
     over_sigmas = jax.vmap(turn, in_axes=(None, 0))
-    both = jax.jit(jax.vmap(jax.vmap(over_sigmas, (0, None)), (0, None)))
+    both = devices.jit(jax.vmap(jax.vmap(over_sigmas, (0, None)), (0, None)))
     found, expected = both(logs, jnp.asarray(sigmas, jnp.dtype(problem.dtype)))
     return np.asarray(found), np.asarray(expected)
 

@@ -198,8 +198,8 @@ def _rule(experiment: Experiment, optimizer: Optimizer) -> Any:
 @functools.lru_cache(maxsize=8)
 def starts(problem: Problem, seeds: tuple[int, ...]) -> tuple[Params, Any]:
     """theta_0 [seed, ...] and data keys [seed], the same for every optimizer."""
-    keys = jax.jit(jax.vmap(train.keys))(jnp.asarray(seeds, jnp.int32))
-    return jax.jit(jax.vmap(problem.init))(keys.init), keys.data
+    keys = devices.jit(jax.vmap(train.keys))(jnp.asarray(seeds, jnp.int32))
+    return devices.jit(jax.vmap(problem.init))(keys.init), keys.data
 
 
 def _run(

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.linalg import block_diag
 from scipy.stats import ortho_group
 
-from study import streams, train
+from study import devices, streams, train
 from study.optimizers import SYMMETRIES, Optimizer
 from study.problems import ReluRegression
 from study.streams import Stream
@@ -169,7 +169,7 @@ def layer_rescaling(
         return problem.outputs(after.params, data[0])
 
     start = np.asarray(problem.outputs(problem.init(keys.init), data[0]))
-    plain, other = np.asarray(jax.jit(jax.vmap(trained))(starts))
+    plain, other = np.asarray(devices.jit(jax.vmap(trained))(starts))
     return float(_relative(other - start, plain - start))
 
 
@@ -220,7 +220,7 @@ def _run(optimizer: Optimizer, learning_rate: float, many: Stream) -> np.ndarray
     def one(stream: Stream) -> jax.Array:
         return streams.vector(streams.updates(optimizer, learning_rate, stream))
 
-    return np.asarray(jax.jit(jax.vmap(one))(many))
+    return np.asarray(devices.jit(jax.vmap(one))(many))
 
 
 def _change(stream: Stream, change: Change) -> Stream:

@@ -140,7 +140,9 @@ def step_on(
     state: State,
 ) -> tuple[State, Step]:
     """As `step`, on a batch that is there."""
-    loss, grad = problem.slope(state.params, batch)
+    spec = isinstance(problem, Problem)
+    slope = functools.partial(_slope, problem) if spec else problem.slope
+    loss, grad = slope(state.params, batch)
     seen = Seen(
         state.params,
         loss,
@@ -170,6 +172,15 @@ def step_on(
     measured = Step(state.params, grad, unscaled, update, decay, loss, learning_rate)
     params = optax.apply_updates(state.params, applied)
     return State(params, inner, shadow_state), measured
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _slope(problem: Problem, params: Params, batch: Batch) -> tuple[Array, Update]:
+    """The problem's, traced and batched once for all rules; not where fields are traced."""
+    return problem.slope(params, batch)
+
+
+_measure = jax.jit(metrics.measure, static_argnums=0)  # likewise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,6 +270,8 @@ def segment(
         The state after the last step, and records [ceil(steps / record_every), ...];
         of costly metrics [1, ...], of the 1st step.
     """
+    # As a call it is fused a little worse, which counts where it is called at every step.
+    measure = _measure if record_every > 1 else metrics.measure
     often = tuple(name for name in names if not METRICS[name].costly)
     seldom = tuple(name for name in names if METRICS[name].costly)
 
@@ -274,9 +287,9 @@ def segment(
         """`length` steps from `start`, the first of them measured."""
         state, once = carry
         state, measured = advance(state, start)
-        record = metrics.measure(often, measured)
+        record = measure(often, measured)
         if once:
-            costly = functools.partial(metrics.measure, seldom, measured)
+            costly = functools.partial(_measure, seldom, measured)
             once = jax.lax.cond(start == first, costly, lambda: once)
         if length > 1:
             rest = start + jnp.arange(1, length)
