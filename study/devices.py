@@ -123,8 +123,8 @@ def _mapped(function: Callable[..., Any], shared: int, mapped: int) -> Any:
 def jit(function: Callable[..., Any], **options: Any) -> Any:
     """`jax.jit` for a whole program: its result is called, not traced into another.
 
-    On CPU with LLVM at its first level: measured, XLA compiles such programs in an eighth to
-    a half less time, and they run as fast.
+    On CPU with LLVM at its first level: measured, XLA compiles such programs in an eighth
+    to a half less time, and they run as fast.
     """
     on_cpu = jax.local_devices()[0].platform == "cpu"
     level = {"xla_backend_optimization_level": 1} if on_cpu else None
