@@ -180,7 +180,7 @@ def _slope(problem: Problem, params: Params, batch: Batch) -> tuple[Array, Updat
     return problem.slope(params, batch)
 
 
-_measure = jax.jit(metrics.measure, static_argnums=0)  # likewise
+_measure = jax.jit(metrics.measure, static_argnums=0)  # batched once for all rules
 
 
 @dataclasses.dataclass(frozen=True)
