@@ -200,6 +200,22 @@ def group(problem: Problem, optimizer: Optimizer, width: int) -> int:
     return max(size for size in range(1, min(each, largest) + 1) if each % size == 0)
 
 
+def abreast(problem: Problem, optimizer: Optimizer, runs: int) -> int:
+    """Runs for `devices.map_runs` to take side by side, of all devices, in equal chunks.
+
+    So many as states fit the caches of the cores; all on an accelerator.
+
+    Args:
+        problem: what they train on.
+        optimizer: by which.
+        runs: how many there are.
+    """
+    count = jax.local_device_count()
+    largest = _largest(problem, optimizer) or math.ceil(runs / count)
+    chunks = math.ceil(runs / (largest * count))
+    return math.ceil(runs / (chunks * count)) * count
+
+
 def _largest(problem: Problem, optimizer: Optimizer) -> int | None:
     """Runs whose state fits the cache of a core; None where all are taken at once."""
     if jax.local_devices()[0].platform != "cpu":

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from study import devices, streams, train, transforms, trees
+from study import devices, programs, streams, train, transforms, trees
 from study.optimizers import SGD, Optimizer
 from study.problems import Problem
 from study.types import Array, Batch, Data, Key, Params, Scalar, Update
@@ -229,7 +229,8 @@ def trainings(
         indexing="ij",
     )
     shared = (problem.data(), _scales(problem))
-    found = devices.map_runs(run, shared, [axis.ravel() for axis in grid])
+    width = programs.abreast(problem, optimizer, grid[0].size)
+    found = devices.map_runs(run, shared, [axis.ravel() for axis in grid], width)
     return {name: x.reshape(shape) for name, x in found.items()}
 
 

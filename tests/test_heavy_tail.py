@@ -46,6 +46,21 @@ def test_inputs_are_drawn_as_in_one_piece():
     np.testing.assert_array_equal(x, whole.astype(np.float32))
 
 
+def test_loss_and_gradient_are_those_of_softmax_regression():
+    """NumPy in float64, at weights that are far from 0."""
+    problem = HeavyTailed(groups=3, dtype="float64")
+    with devices.precision("float64"):
+        x, classes = problem.data()
+        kernel = 3 * np.random.default_rng(1).normal(size=(problem.inputs, problem.classes))
+        loss, grad = problem.slope({"kernel": jnp.asarray(kernel)}, (x, classes))
+    odds = np.exp(x @ kernel)
+    shares = odds / odds.sum(1, keepdims=True)
+    each = np.arange(len(classes))
+    np.testing.assert_allclose(loss, -np.log(shares[each, classes]).mean(), rtol=1e-12)
+    shares[each, classes] -= 1
+    np.testing.assert_allclose(grad["kernel"], x.T @ shares / len(x), atol=1e-14)
+
+
 def test_the_paper_preset_is_the_published_size_and_its_runs_trace():
     """Kunstner et al. (2024): 22,528 samples, 24,576 inputs, 2,047 classes; as shapes."""
     paper = heavy_tail.PRESETS["paper"]

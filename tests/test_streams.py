@@ -1,6 +1,7 @@
 """Open loop: streams, their transformations, and rescaled gradients."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -157,3 +158,16 @@ def test_factors_by_kind():
     assert normal.std() == pytest.approx(1, abs=0.15)
     none = rescaling.factors(rescaling.log_factors("element", scales, key), 0.0)
     assert np.all(vector(none) == 1)
+
+
+def test_trainings_in_chunks_are_the_trainings(monkeypatch):
+    """Two runs at a time give what all twelve give together."""
+    problem, rates = SMALL_QUADRATIC, (0.01, 0.1)
+    conditions = (("element", 0.0), ("leaf", 1.0), ("correlated", 2.0))
+    train_all = functools.partial(
+        rescaling.trainings, problem, Adam(), conditions, rates, steps=3, draws=1, each=2
+    )
+    together = train_all()
+    monkeypatch.setattr(rescaling.programs, "abreast", lambda *_: 2)
+    for name, found in train_all().items():
+        np.testing.assert_allclose(found, together[name], rtol=1e-6)

@@ -143,6 +143,19 @@ def test_a_device_takes_its_runs_in_equal_groups(runs, largest, monkeypatch):
     assert group == each or group >= largest / 2
 
 
+@pytest.mark.parametrize("runs", [1, 7, 101, 1_215])
+@pytest.mark.parametrize("largest", [1, 14, None])
+def test_runs_side_by_side_are_equal_chunks_of_all_devices(runs, largest, monkeypatch):
+    monkeypatch.setattr(programs, "_largest", lambda problem, optimizer: largest)
+    count = jax.local_device_count()
+    width = programs.abreast(SMALL_DIGITS, Adam(), runs)
+    chunks = -(-runs // width)
+    assert width % count == 0
+    assert width <= (largest or runs + 1) * count
+    assert chunks * width - runs < chunks * count  # less than a run of a device is padding
+    assert chunks == (-(-runs // (largest * count)) if largest else 1)
+
+
 def test_memory_is_what_was_allowed(monkeypatch):
     monkeypatch.setattr(devices, "_allowed", {"GiB": 1.0})
     assert devices.memory() == 2**30 // jax.local_device_count()
